@@ -1,0 +1,2 @@
+//! What the workspace's benches share.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The sprag program.
+#![forbid(unsafe_code)]
+fn main() {}

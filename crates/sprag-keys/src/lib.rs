@@ -1,0 +1,2 @@
+//! What opens a Sprag store: raw keys, passphrases, key files, the environment
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Sprag's store: sealed rows, atomic ordered commits, sled and memory backends
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! What the workspace's tests share.
+#![forbid(unsafe_code)]
