@@ -1,3 +1,60 @@
-//! Chores.
+//! The workspace's own chores: `cargo xtask <chore>`.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod ci;
+mod code;
+mod metadata;
+mod tidy;
+
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What a chore answers.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Prints to standard error, in order with what cargo says there.
+macro_rules! say {
+    ($($text:tt)*) => { eprintln!($($text)*) };
+}
+pub(crate) use say;
+
+const USAGE: &str = "\
+usage: cargo xtask <chore>
+
+  ci [step ..]       what CI does; all steps, or those named
+  tidy               test the invariants of the repository
+  codegen [--check]  generate the protobuf code, or compare it with what is committed";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Outcome {
+    let root = root();
+    match args {
+        [chore, steps @ ..] if chore == "ci" => ci::run(&root, steps),
+        [chore] if chore == "tidy" => tidy::run(&root),
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// The cargo that runs us.
+pub(crate) fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
