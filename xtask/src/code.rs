@@ -1,5 +1,7 @@
 //! Just enough of Rust's lexical structure to ask what a file names.
 
+const TEST_MARK: &str = "#[cfg(test)]";
+
 /// The text with comments, strings and character literals blanked out. Lines stay where they were.
 pub(crate) fn code_only(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -35,10 +37,9 @@ pub(crate) fn code_only(text: &str) -> String {
 
 /// Blanks what stands under `#[cfg(test)]` out of the result of [`code_only`].
 pub(crate) fn without_tests(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
     let mut out = String::with_capacity(code.len());
     let mut rest = code;
-    while let Some(at) = rest.find(MARK) {
+    while let Some(at) = rest.find(TEST_MARK) {
         let (kept, marked) = rest.split_at(at);
         let (item, tail) = marked.split_at(item_length(marked));
         out.push_str(kept);
@@ -47,6 +48,17 @@ pub(crate) fn without_tests(code: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// The modules that stand in files of their own and are compiled for tests only.
+pub(crate) fn test_modules(code: &str) -> Vec<String> {
+    let marked = code.split(TEST_MARK).skip(1);
+    let names = marked.filter_map(|after| {
+        let (declaration, _) = after.get(..item_length(after))?.split_once(';')?;
+        let (_, name) = declaration.rsplit_once("mod ")?;
+        Some(name.trim().to_owned())
+    });
+    names.collect()
 }
 
 /// The modules of `std` that the code names, grouped imports included, with their line numbers from 1.
@@ -205,6 +217,12 @@ mod tests {
         assert!(kept.contains("fn f()") && kept.contains("fn k()"));
         assert!(!kept.contains("mod"), "{kept}");
         assert_eq!(kept.matches('\n').count(), code.matches('\n').count());
+    }
+
+    #[test]
+    fn only_test_modules_with_files_are_listed() {
+        let code = "#[cfg(test)]\npub(crate) mod a;\nmod b;\n#[cfg(test)]\nmod c { mod d; }\n#[cfg(test)] use x;";
+        assert_eq!(test_modules(code), ["a"]);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What source files may name.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::{Report, shown, walk};
-use crate::code::{code_only, lines_naming, std_modules, without_tests};
+use crate::code::{code_only, lines_naming, std_modules, test_modules, without_tests};
 use crate::metadata::{Metadata, Package};
 
 /// Modules of `std` that a crate names only in certain files.
@@ -23,7 +25,6 @@ const RULES: &[Rule] = &[
             "sprag-x3dh",
             "sprag-ratchet",
             "sprag-session",
-            "sprag-directory",
         ],
         modules: &["fs", "net", "time", "thread", "env", "process", "os"],
         only_in: &[],
@@ -32,6 +33,11 @@ const RULES: &[Rule] = &[
         crates: &["sprag-store"],
         modules: &["fs", "net", "time", "thread"],
         only_in: &["sys", "sled", "commit"],
+    },
+    Rule {
+        crates: &["sprag-directory"],
+        modules: &["fs", "net", "time", "thread"],
+        only_in: &["sys", "storage"],
     },
     Rule {
         crates: &["sprag-keys"],
@@ -64,15 +70,33 @@ pub(super) fn check(metadata: &Metadata, report: &mut Report) -> io::Result<()> 
     }
     for package in metadata.published() {
         let sources = package.folder().join("src");
-        for path in walk(&sources, &|name| name == "tests" || name == "generated")? {
-            let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-            if is_rust && !path.ends_with("tests.rs") {
-                let code = without_tests(&code_only(&fs::read_to_string(&path)?));
-                check_file(package, &path, &place(&sources, &path), &code, report);
+        let mut files = BTreeMap::new();
+        let mut tests = BTreeSet::new();
+        for path in walk(&sources, &|name| name == "generated")? {
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                let code = code_only(&fs::read_to_string(&path)?);
+                let folder = module_folder(&path);
+                tests.extend(test_modules(&code).iter().map(|name| folder.join(name)));
+                files.insert(path, without_tests(&code));
+            }
+        }
+        for (path, code) in &files {
+            let is_test = |above: &Path| tests.contains(&above.with_extension(""));
+            if !path.ancestors().any(is_test) {
+                check_file(package, path, &place(&sources, path), code, report);
             }
         }
     }
     Ok(())
+}
+
+/// Where the modules that a file declares have their files.
+fn module_folder(path: &Path) -> PathBuf {
+    let stem = path.file_stem().and_then(OsStr::to_str);
+    match stem {
+        Some("lib" | "main" | "mod") => path.with_file_name(""),
+        _ => path.with_extension(""),
+    }
 }
 
 /// Every library and program forbids unsafe code for itself, whatever lints a user caps.
