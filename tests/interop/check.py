@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sprag1 as s
 
-SUPPORTED_NEEDS = set()
+SUPPORTED_NEEDS = {"lists"}
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
 
@@ -178,6 +178,7 @@ def make_device(part, d):
     part.check(f"{name}: identity", out.identity.hex(), d["identity_public"])
     if "account_private" in d:
         part.check(f"{name}: account key", s.public_key(unhex(d["account_private"])).hex(), d["account_public"])
+        out.account_private = unhex(d["account_private"])
     if "list_z" in d:
         first = s.DeviceList(unhex(d["lists"][0]))
         again = s.sign_list(
@@ -274,7 +275,7 @@ class Conversation:
         return {"frame": device.send(self.address(e["to"]), content, e["padding"], e["now"], draws, values)}, None, True
 
     def do_receive(self, device, e, draws, values):
-        content, list_error, error = device.receive(self.address(e["from"]), self.given(e, "frame"), draws, values)
+        content, list_error, error = device.receive(self.address(e["from"]), self.given(e, "frame"), draws, values, e.get("again", False))
         if error:
             return {"list_error": list_error}, error, True
         wanted = unhex(e.get("content", "")) + bytes(e.get("zeros", 0))
@@ -285,8 +286,15 @@ class Conversation:
 
     def do_accept(self, device, e, draws, values):
         if "list" in e:
-            raise s.Unsupported("lists")
+            return {}, device.accept_list(e["user"], unhex(e["list"])), True
         return {}, device.accept(e["user"]), True
+
+    def do_own_list(self, device, e, draws, values):
+        return {}, device.settle_fork(unhex(e["list"])), True
+
+    def do_next_list(self, device, e, draws, values):
+        put = [(number, unhex(key), flags) for number, key, flags in e["set"]]
+        return {"list": device.next_list(put, e["drop"], draws)}, None, True
 
     def do_restart(self, device, e, draws, values):
         again = pickle.loads(pickle.dumps(device))

@@ -823,6 +823,7 @@ class Device:
         for frame in lists:
             own.remember(DeviceList(frame))
         self.users = {user: own}
+        self.account_private = None
         self.records = {}
         self.reads = 0
 
@@ -862,8 +863,12 @@ class Device:
         known.remember(new)
         if source in ("newest", "bundle", "asked"):
             known.from_server = True
+        self.apply_list(known, replaces)
+
+    def apply_list(self, known, replaces):
+        """What a list leaves out loses its sessions. `replaces`: it is of another account key."""
         for address, record in list(self.records.items()):
-            if address[0] != new.user:
+            if address[0] != known.newest.user:
                 continue
             key = known.newest.key_of(address[1])
             if replaces or key != record.identity_key:
@@ -891,6 +896,43 @@ class Device:
     def accept(self, user):
         refuse(not self.may_be_written_to(user), "NeedsBundle")
         self.users[user].accepted = True
+
+    def accept_list(self, user, frame):
+        """A changed account key, or a fork: the application goes on with this list."""
+        new = DeviceList(frame)
+        refuse(new.user != user, "Malformed")
+        refuse(user == self.address[0], "BadInput")
+        refuse(not new.signature_holds(), "BadSignature")
+        before = self.users.get(user)
+        known = self.users[user] = User(new.account_key)
+        known.accepted = True
+        known.remember(new)
+        self.apply_list(known, before is not None and before.account_key != new.account_key)
+
+    def settle_fork(self, frame):
+        """A fork of our own list ends with this one."""
+        new = DeviceList(frame)
+        refuse(new.user != self.address[0], "Malformed")
+        refuse(new.account_key != self.own.account_key, "UntrustedIdentity")
+        refuse(not new.signature_holds(), "BadSignature")
+        known = self.users[new.user] = User(new.account_key, own=True)
+        known.remember(new)
+        self.apply_list(known, False)
+        self.retire_all()
+
+    def next_list(self, put, drop, draw):
+        """A holder signs on top of the newest list; here the server takes it at once."""
+        newest = self.own.newest
+        me = next((e for e in newest.entries if (e["device"], e["identity_key"]) == (self.address[1], self.identity)), None)
+        refuse(self.account_private is None or me is None or not me["flags"] & HOLDER, "BadInput")
+        entries = {e["device"]: e for e in newest.entries if e["device"] not in drop}
+        entries.update({number: {"device": number, "identity_key": key, "flags": flags} for number, key, flags in put})
+        entries = [entries[number] for number in sorted(entries)]
+        frame = sign_list(
+            self.account_private, newest.user, newest.account_key, newest.epoch + 1, newest.lh, entries, draw("xeddsa-z")
+        )
+        self.take(DeviceList(frame), False, "newest")
+        return frame
 
     # sessions
 
@@ -1002,8 +1044,8 @@ class Device:
         self.users[to[0]].accepted = True
         return frame + gcm_seal(key, salt[:12], pointer, frame)
 
-    def receive(self, sender, frame, draw, values):
-        """Section 7: the Content's bytes, the error of a list that rode in it or None, the error of the Content or None."""
+    def receive(self, sender, frame, draw, values, again=False):
+        """Section 7. `again`: offered once more, after our own lists were fetched. The Content's bytes, the error of a list that rode in it or None, the error of the Content or None."""
         user = sender[0]
         # 1
         message = parse_frame(frame)
@@ -1034,7 +1076,7 @@ class Device:
             closed, _ = record.ledger.get(sid, (None, [])) if record else (None, [])
             refuse(closed is True, "Duplicate")
             refuse(not handshake or any(sid in seen for seen in self.seen.values()) or closed is False, "NoSession")
-            session = self.respond(sender, h, handshake, values)
+            session = self.respond(sender, h, handshake, values, again)
         limits = (25_000, 2_000) if self.users[user].accepted else (256, 256)
         plaintext = session.decrypt(message, j, limits, draw, values)
         # 7
@@ -1073,11 +1115,11 @@ class Device:
                 record.enter(sid, False)
         return list_error
 
-    def respond(self, sender, h, handshake, values):
+    def respond(self, sender, h, handshake, values, again):
         """Section 3, responder. Changes nothing."""
         history = self.own.history
         lh = history.get(handshake["responder_epoch"])
-        refuse(lh is None, "UnknownList")
+        refuse(lh is None, "ListMismatch" if again else "UnknownList")
         refuse(lh != handshake["responder_list"], "ListMismatch")
         mode = handshake["mode"]
         opk_id, kem_id = handshake["one_time_pre_key_id"], handshake["kem_pre_key_id"]
