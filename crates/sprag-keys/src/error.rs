@@ -28,9 +28,9 @@ pub enum KeyError {
     /// The key file can be read by others: `chmod 600` it, and think about who may have read it.
     #[error("key file can be read by others")]
     Permissions,
-    /// This kind of key does not exist on this platform.
-    #[error("not available on this platform")]
-    Unsupported,
+    /// The store was written by a version that knows more kinds of keys. Update.
+    #[error("unknown kind of key slot")]
+    UnknownSlot,
     /// The operating system refused.
     #[error("key could not be read or written")]
     Io(#[source] Arc<dyn Error + Send + Sync>),
