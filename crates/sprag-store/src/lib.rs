@@ -1,8 +1,61 @@
-//! Sprag's store: sealed rows, atomic ordered commits, sled and memory backends
+//! Sprag's store: sealed rows, atomic ordered commits, sled and memory backends.
+//!
+//! The layers above read [`Rows`] and gather [`Changes`]; the [`Store`] seals them, blinds the names of owners, and
+//! commits each set of changes atomically, in order, before anything that depends on it may leave the process:
+//!
+//! ```
+//! # #[cfg(feature = "sled")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use rand_core::UnwrapErr;
+//! use getrandom::SysRng;
+//! use sprag_keys::Key;
+//! use sprag_store::{Changes, RowName, Rows, Store};
+//!
+//! let dir = tempfile::tempdir()?;
+//! let store = Store::create(dir.path(), &Key::raw([7; 32]), UnwrapErr(SysRng))?;
+//! let mut changes = Changes::new();
+//! changes.put(RowName::owned(0x12, "bob", [0, 0, 0, 1]), b"state".to_vec());
+//! store.commit_blocking(changes)?; // on stable storage when it returns
+//! store.close()?;
+//!
+//! let store = Store::open(dir.path(), &Key::raw([7; 32]), UnwrapErr(SysRng))?;
+//! let row = store.get(&RowName::owned(0x12, "bob", [0, 0, 0, 1]))?;
+//! assert_eq!(row.unwrap().as_slice(), b"state");
+//! # Ok(()) }
+//! # #[cfg(not(feature = "sled"))]
+//! # fn main() {}
+//! ```
+//!
+//! Places to keep rows are a [`Backend`], or the smaller [`Sink`]; both can be checked with [`conformance`]. The feature
+//! `sled` (on by default) brings the one in a directory. Without it this crate touches no file.
+//!
+//! What it does not do: it cannot see that a whole store was put back to an older state, and it does not erase what the
+//! medium below keeps of overwritten rows.
 #![forbid(unsafe_code)]
 
+mod backend;
+mod blind;
+#[cfg(any(feature = "sled", all(test, not(target_arch = "wasm32"))))]
+mod commit;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod conformance;
 mod error;
+#[cfg(feature = "sled")]
+mod home;
+mod manifest;
+mod memory;
 mod rows;
+mod sealed;
+mod sink;
+#[cfg(feature = "sled")]
+mod sled;
+mod store;
+mod sys;
 
+pub use backend::{BACKEND_TABLES, Backend, BackendError, Batch, Completion, MAX_SEALED, RowMap};
 pub use error::{Cause, StoreError};
+pub use manifest::{MANIFEST_LEN, Manifest, StoreKeys};
+pub use memory::{Forget, MemoryBackend};
 pub use rows::{Changes, MAX_ROW, MAX_SUFFIX, META_TABLE, MemoryRows, RowName, Rows, Staged};
+pub use sink::{Image, Loaded, Sink};
+pub use store::Store;

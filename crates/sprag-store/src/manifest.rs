@@ -1,0 +1,293 @@
+//! The manifest: what a store is opened with. Its bytes, not its file.
+//!
+//! ```text
+//! magic(8) "SPRAG\0st" ‖ version u16 ‖ store id(16) ‖ epoch u64 ‖ key slot(29)      associated data of the seal
+//! ‖ seal(unlock key, "Sprag/1 store key", storage key(32) ‖ names key(32))          96 bytes
+//! ‖ SHA-256 of all of the above (32)
+//! ```
+//!
+//! The seal authenticates everything before it; the hash is there to tell a damaged manifest from a wrong key.
+
+use std::fmt;
+
+use rand_core::CryptoRng;
+use sprag_crypto::kdf::{hkdf, sha256};
+use sprag_crypto::seal::SealKey;
+use sprag_keys::{Key, KeySlot, UnlockKey};
+use zeroize::Zeroizing;
+
+use crate::StoreError;
+
+/// The size of an encoded manifest in bytes.
+pub const MANIFEST_LEN: usize = HEADER_LEN + WRAPPED_LEN + HASH_LEN;
+
+const MAGIC: &[u8; 8] = b"SPRAG\0st";
+const VERSION: u16 = 1;
+const ID_LEN: usize = 16;
+const HEADER_LEN: usize = MAGIC.len() + 2 + ID_LEN + 8 + KeySlot::LEN;
+const KEY_LEN: usize = 32;
+const WRAPPED_LEN: usize = 2 * KEY_LEN + 32;
+const HASH_LEN: usize = 32;
+const LABEL: &[u8] = b"Sprag/1 store key";
+
+/// The keys of a store: one of its epoch, for rows, and one of its lifetime, for names.
+pub struct StoreKeys {
+    store_id: [u8; ID_LEN],
+    epoch: u64,
+    storage: Zeroizing<[u8; KEY_LEN]>,
+    names: Zeroizing<[u8; KEY_LEN]>,
+}
+
+impl StoreKeys {
+    /// Keys of a new store, in its first epoch. Draws 80 bytes.
+    #[must_use]
+    pub fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
+        let mut keys = Self {
+            store_id: [0; ID_LEN],
+            epoch: 1,
+            storage: Zeroizing::default(),
+            names: Zeroizing::default(),
+        };
+        rng.fill_bytes(&mut keys.store_id);
+        rng.fill_bytes(keys.storage.as_mut_slice());
+        rng.fill_bytes(keys.names.as_mut_slice());
+        keys
+    }
+
+    /// What names the store. Not a secret.
+    #[must_use]
+    pub fn store_id(&self) -> &[u8; 16] {
+        &self.store_id
+    }
+
+    /// The number of the epoch, from 1 on.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// A key for one purpose, from the key of the epoch.
+    pub(crate) fn of_epoch(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
+        hkdf(&self.store_id, self.storage.as_slice(), &[label])
+    }
+
+    /// A key for one purpose, from the key that stays.
+    pub(crate) fn permanent(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
+        hkdf(&self.store_id, self.names.as_slice(), &[label])
+    }
+}
+
+impl fmt::Debug for StoreKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreKeys").finish_non_exhaustive()
+    }
+}
+
+/// An encoded manifest: the keys of a store, wrapped. Not a secret by itself.
+#[derive(Clone)]
+pub struct Manifest {
+    epoch: u64,
+    slot: KeySlot,
+    bytes: [u8; MANIFEST_LEN],
+}
+
+impl Manifest {
+    /// Wraps the keys of a store under a new slot of `key`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the key: [`StoreError::Key`].
+    pub fn wrap(
+        keys: &StoreKeys,
+        key: &Key,
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> Result<Self, StoreError> {
+        let (slot, unlock) = key.new_slot(rng)?;
+        let mut bytes = Vec::with_capacity(MANIFEST_LEN);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_be_bytes());
+        bytes.extend_from_slice(&keys.store_id);
+        bytes.extend_from_slice(&keys.epoch.to_be_bytes());
+        bytes.extend_from_slice(&slot.to_bytes());
+        let mut secret = Zeroizing::new([0; 2 * KEY_LEN]);
+        let (storage, names) = secret.split_at_mut(KEY_LEN);
+        storage.copy_from_slice(keys.storage.as_slice());
+        names.copy_from_slice(keys.names.as_slice());
+        let wrapped = sealer(&unlock).seal(LABEL, &bytes, secret.as_slice(), rng);
+        bytes.extend_from_slice(&wrapped);
+        bytes.extend_from_slice(&sha256(&[&bytes]));
+        Ok(Self {
+            epoch: keys.epoch,
+            slot,
+            bytes: bytes
+                .try_into()
+                .map_err(|_| StoreError::Internal("manifest has another size"))?,
+        })
+    }
+
+    /// Reads a manifest, without a key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::UnsupportedVersion`] for a version that is not ours, [`StoreError::Damaged`] for bytes that were not
+    /// written so, [`StoreError::Key`] for a slot that this version does not know.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+        const DAMAGED: StoreError = StoreError::Damaged("manifest");
+        let rest = bytes.strip_prefix(MAGIC).ok_or(DAMAGED)?;
+        let (version, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+        if u16::from_be_bytes(*version) != VERSION {
+            return Err(StoreError::UnsupportedVersion);
+        }
+        let bytes: &[u8; MANIFEST_LEN] = bytes.try_into().map_err(|_| DAMAGED)?;
+        let (content, hash) = bytes.split_last_chunk::<HASH_LEN>().ok_or(DAMAGED)?;
+        if sha256(&[content]) != *hash {
+            return Err(DAMAGED);
+        }
+        let (_store_id, rest) = rest.split_first_chunk::<ID_LEN>().ok_or(DAMAGED)?;
+        let (epoch, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+        let slot = rest.first_chunk::<{ KeySlot::LEN }>().ok_or(DAMAGED)?;
+        Ok(Self {
+            epoch: u64::from_be_bytes(*epoch),
+            slot: KeySlot::from_bytes(slot)?,
+            bytes: *bytes,
+        })
+    }
+
+    /// The bytes to keep.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; MANIFEST_LEN] {
+        &self.bytes
+    }
+
+    /// The number of the epoch. To be believed once the manifest was unlocked.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Unwraps the keys of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::WrongKey`] if this key does not open it, [`StoreError::Key`] if the key cannot be had.
+    pub fn unlock(&self, key: &Key) -> Result<StoreKeys, StoreError> {
+        const INTERNAL: StoreError = StoreError::Internal("manifest has another size");
+        let unlock = key.unlock(&self.slot)?;
+        let (header, rest) = self
+            .bytes
+            .split_first_chunk::<HEADER_LEN>()
+            .ok_or(INTERNAL)?;
+        let wrapped = rest.first_chunk::<WRAPPED_LEN>().ok_or(INTERNAL)?;
+        let secret = sealer(&unlock)
+            .open(LABEL, header, wrapped)
+            .map_err(|_| StoreError::WrongKey)?;
+        let (storage, names) = secret.split_first_chunk::<KEY_LEN>().ok_or(INTERNAL)?;
+        let names = names.first_chunk::<KEY_LEN>().ok_or(INTERNAL)?;
+        let store_id = header
+            .get(MAGIC.len() + 2..)
+            .and_then(|rest| rest.first_chunk());
+        Ok(StoreKeys {
+            store_id: *store_id.ok_or(INTERNAL)?,
+            epoch: self.epoch,
+            storage: Zeroizing::new(*storage),
+            names: Zeroizing::new(*names),
+        })
+    }
+}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manifest")
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+fn sealer(unlock: &UnlockKey) -> SealKey {
+    SealKey::from_bytes(*unlock.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    fn manifest() -> (StoreKeys, Manifest) {
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let keys = StoreKeys::generate(&mut rng);
+        let manifest = Manifest::wrap(&keys, &Key::raw([1; 32]), &mut rng).unwrap();
+        (keys, manifest)
+    }
+
+    #[test]
+    fn manifest_gives_the_keys_back_to_the_right_key_only() {
+        let (keys, manifest) = manifest();
+        let read = Manifest::from_bytes(manifest.as_bytes()).unwrap();
+        let again = read.unlock(&Key::raw([1; 32])).unwrap();
+        assert_eq!(*again.storage, *keys.storage);
+        assert_eq!(*again.names, *keys.names);
+        assert_eq!(again.store_id(), keys.store_id());
+        assert_eq!(again.epoch(), 1);
+        assert!(matches!(
+            read.unlock(&Key::raw([2; 32])),
+            Err(StoreError::WrongKey)
+        ));
+        assert!(matches!(
+            read.unlock(&Key::passphrase("one")),
+            Err(StoreError::Key(sprag_keys::KeyError::WrongKind))
+        ));
+    }
+
+    #[test]
+    fn damaged_manifest_is_not_mistaken_for_a_wrong_key() {
+        let (_, manifest) = manifest();
+        for at in (0..8).chain(10..MANIFEST_LEN) {
+            let mut bytes = *manifest.as_bytes();
+            bytes[at] ^= 1;
+            assert!(
+                matches!(Manifest::from_bytes(&bytes), Err(StoreError::Damaged(_))),
+                "{at}"
+            );
+        }
+        for len in 0..MANIFEST_LEN {
+            assert!(
+                Manifest::from_bytes(&manifest.as_bytes()[..len]).is_err(),
+                "{len}"
+            );
+        }
+    }
+
+    #[test]
+    fn rewritten_header_with_a_right_hash_opens_nothing() {
+        let (_, manifest) = manifest();
+        let mut bytes = manifest.as_bytes().to_vec();
+        bytes.truncate(MANIFEST_LEN - HASH_LEN);
+        bytes[12] ^= 1; // the store id
+        let hash = sha256(&[&bytes]);
+        bytes.extend_from_slice(&hash);
+        let read = Manifest::from_bytes(&bytes).unwrap();
+        assert!(matches!(
+            read.unlock(&Key::raw([1; 32])),
+            Err(StoreError::WrongKey)
+        ));
+    }
+
+    #[test]
+    fn unknown_version_is_told_apart_from_damage() {
+        let (_, manifest) = manifest();
+        let mut bytes = manifest.as_bytes().to_vec();
+        bytes[9] = 2;
+        bytes.push(0);
+        assert!(matches!(
+            Manifest::from_bytes(&bytes),
+            Err(StoreError::UnsupportedVersion)
+        ));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(format!("{:?}", manifest().0), "StoreKeys { .. }");
+    }
+}

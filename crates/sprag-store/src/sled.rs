@@ -1,0 +1,226 @@
+//! sled, made durable. The only file that knows it.
+//!
+//! sled 0.34 is used as one tree that one thread writes to. Its `flush` hands data to the operating system without
+//! waiting for the disk, so each commit ends with an fdatasync of sled's log through a handle of our own. What it may do
+//! with damaged files is panic, or open them with rows missing: every call is made under a guard against panics, and the
+//! digest over all rows, checked at each opening, finds what is missing.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use ::sled::{Config, Db, Error, Mode, Tree};
+
+use crate::StoreError;
+use crate::backend::{BACKEND_TABLES, BackendError, RowMap};
+use crate::commit::{Committer, Disk};
+use crate::sys::{LockFile, names_in, remove_file, sync_dir};
+
+/// The one tree.
+const TREE: &str = "v1";
+
+/// The row with the number of the last batch.
+const SEQUENCE_KEY: [u8; 1] = [0xff];
+
+/// What sled keeps in memory, roughly.
+const CACHE: u64 = 16 * 1024 * 1024;
+
+/// No open was ever seen to hang; if one does, it shall not hang its caller.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A sled database and our handle of its log. Fields are dropped in order: the lock of the store goes last.
+pub(crate) struct SledDisk {
+    tree: Tree,
+    _db: Db,
+    log: File,
+    _lock: Arc<LockFile>,
+}
+
+/// Whether a database is to be made or to be found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// The directory is empty.
+    Nothing,
+    /// The directory was filled by a store: anything missing is damage.
+    Database,
+}
+
+impl SledDisk {
+    /// Opens the database in a directory that is ours by `lock`.
+    pub(crate) fn open(
+        dir: &Path,
+        expect: Expect,
+        lock: Arc<LockFile>,
+    ) -> Result<Committer<Self>, StoreError> {
+        if expect == Expect::Database {
+            check_files(dir)?;
+        }
+        remove_torn_snapshots(dir).map_err(StoreError::io)?;
+        let (db, tree) = open_in_time(dir.to_owned(), expect)?;
+        let log = OpenOptions::new()
+            .write(true)
+            .open(dir.join("db"))
+            .map_err(StoreError::io)?;
+        if expect == Expect::Nothing {
+            sync_dir(dir).map_err(StoreError::io)?;
+        }
+        let last = match (guarded(|| tree.get(SEQUENCE_KEY))?, expect) {
+            (None, Expect::Nothing) => 0,
+            (Some(last), Expect::Database) => {
+                let last = last.as_ref().try_into();
+                u64::from_be_bytes(last.map_err(|_| StoreError::Damaged("sequence number"))?)
+            }
+            _ => return Err(StoreError::Damaged("rows are missing")),
+        };
+        let disk = Self {
+            tree,
+            _db: db,
+            log,
+            _lock: lock,
+        };
+        Ok(Committer::start(disk, last)?)
+    }
+}
+
+impl Disk for SledDisk {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        let value = self.tree.get(key).map_err(from_sled)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), BackendError> {
+        for row in self.tree.scan_prefix(prefix) {
+            let (key, value) = row.map_err(from_sled)?;
+            let ours = key.first().is_none_or(|table| *table >= BACKEND_TABLES);
+            if ours || visit(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, sequence: u64, rows: &RowMap) -> Result<(), BackendError> {
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in rows {
+            match value {
+                Some(value) => batch.insert(key.as_slice(), value.as_slice()),
+                None => batch.remove(key.as_slice()),
+            }
+        }
+        batch.insert(&SEQUENCE_KEY, &sequence.to_be_bytes());
+        self.tree.apply_batch(batch).map_err(from_sled)
+    }
+
+    fn flush(&self) -> Result<(), BackendError> {
+        self.tree.flush().map_err(from_sled)?;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), BackendError> {
+        Ok(self.log.sync_data()?)
+    }
+}
+
+impl fmt::Debug for SledDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledDisk").finish_non_exhaustive()
+    }
+}
+
+/// What sled would take for a new database is, in the place of an old one, damage.
+fn check_files(dir: &Path) -> Result<(), StoreError> {
+    for name in ["db", "conf"] {
+        match std::fs::metadata(dir.join(name)) {
+            Ok(meta) if meta.is_file() && meta.len() > 0 => {}
+            Ok(_) => return Err(StoreError::Damaged("a file of the database is empty")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(StoreError::Damaged("a file of the database is missing"));
+            }
+            Err(error) => return Err(StoreError::io(error)),
+        }
+    }
+    Ok(())
+}
+
+/// A crash while sled opens can leave a half-written snapshot, which it would then take for the newest, for ever.
+fn remove_torn_snapshots(dir: &Path) -> std::io::Result<()> {
+    for name in names_in(dir)? {
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            remove_file(dir, &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn open_in_time(dir: PathBuf, expect: Expect) -> Result<(Db, Tree), StoreError> {
+    let (tell, told) = mpsc::channel();
+    thread::Builder::new()
+        .name("sprag-open".into())
+        .spawn(move || {
+            let opened = guarded(|| {
+                let db = Config::new()
+                    .path(&dir)
+                    .cache_capacity(CACHE)
+                    .mode(Mode::LowSpace)
+                    .flush_every_ms(None)
+                    .open()?;
+                if expect == Expect::Database
+                    && !db.tree_names().iter().any(|name| name == TREE.as_bytes())
+                {
+                    return Ok(None);
+                }
+                let tree = db.open_tree(TREE)?;
+                Ok(Some((db, tree)))
+            });
+            // Nobody listens any more after the time-out; what was opened is then closed.
+            let _ = tell.send(opened);
+        })
+        .map_err(StoreError::io)?;
+    match told.recv_timeout(OPEN_TIMEOUT) {
+        Ok(opened) => opened?.ok_or(StoreError::Damaged("the table of rows is missing")),
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(StoreError::TimedOut),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Err(StoreError::Damaged("the database gave up"))
+        }
+    }
+}
+
+/// Runs a call of sled outside of the committer's guard.
+fn guarded<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        // sled has a lock of its own; ours is held, so whoever has it is no store of ours.
+        Ok(Err(Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+            Err(StoreError::Locked { owner: None })
+        }
+        Ok(Err(error)) => Err(from_sled(error).into()),
+        Err(_) => Err(StoreError::Damaged("the database gave up")),
+    }
+}
+
+fn from_sled(error: Error) -> BackendError {
+    match error {
+        Error::Io(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+            ) =>
+        {
+            BackendError::Damaged("a file of the database is cut")
+        }
+        Error::Io(error) => error.into(),
+        Error::Corruption { .. } => BackendError::Damaged("the database says so"),
+        Error::CollectionNotFound(_) => BackendError::Damaged("the table of rows is missing"),
+        error => BackendError::Other(Arc::new(error)),
+    }
+}

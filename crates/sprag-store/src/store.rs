@@ -1,0 +1,433 @@
+//! The store: rows, sealed and committed.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::ControlFlow;
+#[cfg(feature = "sled")]
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use crate::backend::{Backend, Batch, Completion, Deferred};
+use crate::blind::{Blinder, Physical};
+use crate::error::StoreError;
+use crate::manifest::StoreKeys;
+use crate::memory::MemoryBackend;
+use crate::rows::{Changes, META_TABLE, RowName, Rows};
+use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer};
+use crate::sys::{lock, process_id};
+
+/// Sealed rows over a [`Backend`]. Cheap to clone; all clones are one store.
+///
+/// Changes are submitted in an order that every later read respects, at once; they are durable when their completion
+/// says so. An error or a panic from below poisons the store, for reads too: what was submitted may or may not be on the
+/// disk, and only opening it again tells. After [`Store::close`], or once all clones are dropped, the directory is free.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    backend: Box<dyn Backend>,
+    sealer: Sealer,
+    blinder: Blinder,
+    state: Mutex<State>,
+    health: Arc<AtomicU8>,
+    store_id: [u8; 16],
+    /// The process that opened the store. A fork of it would use message keys twice.
+    process: u32,
+}
+
+struct State {
+    rng: Box<dyn CryptoRng + Send>,
+    /// What the last batch submitted says.
+    meta: Meta,
+}
+
+const OPEN: u8 = 0;
+const POISONED: u8 = 1;
+const CLOSED: u8 = 2;
+
+impl Store {
+    /// Makes a store in a directory, which may exist but holds no store. Durable when it returns.
+    ///
+    /// `rng` serves all seals of this handle.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`], [`StoreError::Locked`], [`StoreError::Key`], [`StoreError::Damaged`] if the directory holds
+    /// a store that lost its manifest, and those of the disk.
+    #[cfg(feature = "sled")]
+    pub fn create(
+        home: impl AsRef<Path>,
+        key: &sprag_keys::Key,
+        mut rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let home = crate::home::Home::begin(home.as_ref())?;
+        let keys = StoreKeys::generate(&mut rng);
+        let manifest = crate::manifest::Manifest::wrap(&keys, key, &mut rng)?;
+        let backend = home.create_epoch(keys.epoch())?;
+        let store = Self::create_over(backend, &keys, rng)?;
+        store.commit_blocking(Changes::new())?;
+        home.finish(&manifest)?;
+        Ok(store)
+    }
+
+    /// Opens the store in a directory, and counts its rows over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`], [`StoreError::Locked`] with the process that has it open, [`StoreError::WrongKey`],
+    /// [`StoreError::Key`], [`StoreError::UnsupportedVersion`], [`StoreError::Damaged`] if anything is missing, added or
+    /// changed, and those of the disk. A full disk cannot be opened from: [`StoreError::Full`].
+    #[cfg(feature = "sled")]
+    pub fn open(
+        home: impl AsRef<Path>,
+        key: &sprag_keys::Key,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (home, manifest) = crate::home::Home::find(home.as_ref())?;
+        let keys = manifest.unlock(key)?;
+        let backend = home.open_epoch(keys.epoch())?;
+        let last = backend.last();
+        let store = Self::open_over(backend, &keys, rng)?;
+        if lock(&store.0.state).meta.sequence != last {
+            return Err(StoreError::Damaged("the meta row is of another commit"));
+        }
+        home.tidy(keys.epoch())?;
+        Ok(store)
+    }
+
+    /// A store in memory, gone with its last clone.
+    ///
+    /// # Errors
+    ///
+    /// None in practice.
+    pub fn in_memory(mut rng: impl CryptoRng + Send + 'static) -> Result<Self, StoreError> {
+        let keys = StoreKeys::generate(&mut rng);
+        Self::create_over(MemoryBackend::new(), &keys, rng)
+    }
+
+    /// Makes a store over an empty backend. The first commit, whatever it holds, makes it last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`] if the backend has rows, and those of the backend.
+    pub fn create_over(
+        backend: impl Backend,
+        keys: &StoreKeys,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let mut empty = true;
+        backend.scan(&[], &mut |_, _| {
+            empty = false;
+            ControlFlow::Break(())
+        })?;
+        if !empty {
+            return Err(StoreError::Exists);
+        }
+        let meta = Meta {
+            sequence: 0,
+            digest: Digest::default(),
+        };
+        let store = Self::assemble(backend, keys, rng, meta);
+        store.submit_lazy(Changes::new())?;
+        Ok(store)
+    }
+
+    /// Opens a store over a backend, and counts its rows over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if the rows are not those of the last commit, or the keys not theirs,
+    /// [`StoreError::UnsupportedVersion`], and those of the backend.
+    pub fn open_over(
+        backend: impl Backend,
+        keys: &StoreKeys,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let sealer = Sealer::new(keys);
+        let sealed = backend.get(META_KEY)?;
+        let sealed = sealed.ok_or(StoreError::Damaged("the meta row is missing"))?;
+        let meta = Meta::decode(sealer.open(META_KEY, &sealed)?.value())?;
+        let mut found = Digest::default();
+        backend.scan(&[], &mut |key, sealed| {
+            if key != META_KEY {
+                found.add(
+                    key.first().copied().unwrap_or_default(),
+                    sealer.mark(key, sealed),
+                );
+            }
+            ControlFlow::Continue(())
+        })?;
+        if found != meta.digest {
+            return Err(StoreError::Damaged("rows are missing, added or outdated"));
+        }
+        Ok(Self::assemble(backend, keys, rng, meta))
+    }
+
+    fn assemble(
+        backend: impl Backend,
+        keys: &StoreKeys,
+        rng: impl CryptoRng + Send + 'static,
+        meta: Meta,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            backend: Box::new(backend),
+            sealer: Sealer::new(keys),
+            blinder: Blinder::new(keys),
+            state: Mutex::new(State {
+                rng: Box::new(rng),
+                meta,
+            }),
+            health: Arc::new(AtomicU8::new(OPEN)),
+            store_id: *keys.store_id(),
+            process: process_id(),
+        }))
+    }
+
+    /// Submits changes as one atomic batch, after all that was submitted before. Reads see them from here on; `done` is
+    /// called exactly once, with the sequence number when they are on stable storage, or with the reason why they are not
+    /// known to be. It runs on the committer's thread, under no lock, and must not wait for another commit.
+    pub fn submit(&self, changes: Changes, done: Completion) {
+        self.0.queue(&changes, false, done);
+    }
+
+    /// Submits changes that may wait: they become durable with the next commit, or at the close.
+    ///
+    /// # Errors
+    ///
+    /// What [`Store::submit`] would tell its completion at once.
+    pub fn submit_lazy(&self, changes: Changes) -> Result<(), StoreError> {
+        let refused = Arc::new(Mutex::new(None));
+        let tell = Arc::clone(&refused);
+        let done: Completion = Box::new(move |result| *lock(&tell) = result.err());
+        self.0.queue(&changes, true, done);
+        let refused = lock(&refused).take();
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Submits changes and waits until they are on stable storage. Never to be called from a completion.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::submit`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn commit_blocking(&self, changes: Changes) -> Result<u64, StoreError> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        self.submit(
+            changes,
+            Box::new(move |result| {
+                let _ = tell.send(result);
+            }),
+        );
+        told.recv().unwrap_or(Err(StoreError::Poisoned))
+    }
+
+    /// The number of the last batch submitted.
+    #[must_use]
+    pub fn commit_sequence(&self) -> u64 {
+        if self.0.process == process_id() {
+            lock(&self.0.state).meta.sequence
+        } else {
+            0
+        }
+    }
+
+    /// What names this store, for its whole life. Not a secret.
+    #[must_use]
+    pub fn store_id(&self) -> &[u8; 16] {
+        &self.0.store_id
+    }
+
+    /// Makes everything durable that was submitted, and lets the directory go. Calls of all clones then fail with
+    /// [`StoreError::Closed`]; closing again is fine. Not to be called from a scan.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Poisoned`] if an earlier commit, or the last one, failed; the store is closed nevertheless.
+    /// [`StoreError::Forked`], and then it is not.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.0.close()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Rows for Store {
+    fn get(&self, name: &RowName) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        self.0.ready()?;
+        let Physical { key, inner } = self.0.readable(name)?;
+        let Some(sealed) = self
+            .0
+            .watched(self.0.backend.get(&key).map_err(StoreError::from))?
+        else {
+            return Ok(None);
+        };
+        let opened = self.0.watched(self.0.sealer.open(&key, &sealed))?;
+        if opened.inner != inner {
+            return Err(StoreError::BadName);
+        }
+        Ok(Some(opened.into_value()))
+    }
+
+    fn scan_except(
+        &self,
+        prefix: &RowName,
+        except: &[&RowName],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let inner = &*self.0;
+        inner.ready()?;
+        let below = inner.readable(prefix)?;
+        let hidden: HashSet<Vec<u8>> = except
+            .iter()
+            .filter(|name| name.table() == prefix.table())
+            .map(|name| inner.blinder.physical(name).key)
+            .collect();
+        let mut outcome = Ok(());
+        let scanned = inner.backend.scan(&below.key, &mut |key, sealed| {
+            if hidden.contains(key) {
+                return ControlFlow::Continue(());
+            }
+            match inner.sealer.open(key, sealed) {
+                Ok(opened) => match suffix(prefix, &below, key, &opened) {
+                    Some(suffix) => visit(suffix, opened.value()),
+                    None => ControlFlow::Continue(()),
+                },
+                Err(error) => {
+                    outcome = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        inner.watched(scanned.map_err(StoreError::from).and(outcome))
+    }
+}
+
+/// What a scan tells of a row: the suffix behind the prefix, or nothing if the row only looks as if it were below.
+fn suffix<'k>(
+    prefix: &RowName,
+    below: &Physical,
+    key: &'k [u8],
+    opened: &Opened,
+) -> Option<&'k [u8]> {
+    if prefix.is_whole_table() {
+        return key.get(1 + opened.inner.map_or(0, |inner| inner.len())..);
+    }
+    if opened.inner != below.inner {
+        return None;
+    }
+    key.get(below.key.len()..)
+}
+
+impl Inner {
+    /// Whether calls are answered. Touches nothing but memory, so that a forked child hears of it before any lock.
+    fn ready(&self) -> Result<(), StoreError> {
+        if self.process != process_id() {
+            return Err(StoreError::Forked);
+        }
+        match self.health.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            POISONED => Err(StoreError::Poisoned),
+            _ => Err(StoreError::Closed),
+        }
+    }
+
+    /// The physical name of a row of the layers above.
+    fn readable(&self, name: &RowName) -> Result<Physical, StoreError> {
+        if name.table() == META_TABLE {
+            return Err(StoreError::BadName);
+        }
+        Ok(self.blinder.physical(name))
+    }
+
+    /// Passes a result on; an error poisons.
+    fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.is_err() {
+            poison(&self.health);
+        }
+        result
+    }
+
+    fn queue(&self, changes: &Changes, lazy: bool, done: Completion) {
+        if let Err(error) = self.ready().and_then(|()| changes.check()) {
+            return done(Err(error));
+        }
+        let health = Arc::clone(&self.health);
+        let (deferred, done) = Deferred::new(Box::new(move |result: Result<u64, StoreError>| {
+            if result.is_err() {
+                poison(&health);
+            }
+            done(result);
+        }));
+        {
+            let mut state = lock(&self.state);
+            match self.batch(&mut state, changes) {
+                Ok(batch) if lazy => self.backend.submit(batch.lazy(), done),
+                Ok(batch) => self.backend.submit(batch, done),
+                Err(error) => done(Err(error)),
+            }
+        }
+        deferred.release();
+    }
+
+    /// Seals changes, and the meta row that goes with them.
+    fn batch(&self, state: &mut State, changes: &Changes) -> Result<Batch, StoreError> {
+        let mut batch = Batch::after(state.meta.sequence);
+        let digest = &mut state.meta.digest;
+        for (name, value) in changes.iter() {
+            let Physical { key, inner } = self.blinder.physical(name);
+            let old = self.backend.get(&key)?;
+            if let Some(old) = &old {
+                digest.subtract(name.table(), self.sealer.mark(&key, old));
+            }
+            if let Some(value) = value {
+                let sealed = self
+                    .sealer
+                    .seal(&key, inner.as_ref(), value, &mut *state.rng);
+                digest.add(name.table(), self.sealer.mark(&key, &sealed));
+                batch.put(key, sealed);
+            } else if old.is_some() {
+                batch.delete(key);
+            }
+        }
+        state.meta.sequence = batch.sequence();
+        let meta = Zeroizing::new(state.meta.encode());
+        batch.put(
+            META_KEY.to_vec(),
+            self.sealer.seal(META_KEY, None, &meta, &mut *state.rng),
+        );
+        Ok(batch)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        if self.process != process_id() {
+            return Err(StoreError::Forked);
+        }
+        let before = self.health.swap(CLOSED, Ordering::AcqRel);
+        let closed = self.backend.close();
+        match before {
+            CLOSED => Ok(()),
+            POISONED => Err(StoreError::Poisoned),
+            _ => Ok(closed?),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // In a forked child this does nothing, and the backend's own drop leaves files and locks alone.
+        let _ = self.close();
+    }
+}
+
+/// A closed store stays closed.
+fn poison(health: &AtomicU8) {
+    let _ = health.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
+}

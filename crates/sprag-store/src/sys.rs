@@ -1,0 +1,157 @@
+//! The operating system, as far as the store needs it: the process, and (with a file system) files.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[cfg(feature = "sled")]
+pub(crate) use files::*;
+
+/// Locks a mutex whose data is never left half-changed: nothing panics under our locks.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number of this process.
+pub(crate) fn process_id() -> u32 {
+    #[cfg(test)]
+    if let Some(pid) = tests::PRETENDED.get() {
+        return pid;
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    return std::process::id();
+    // There is one process, and it cannot fork.
+    #[cfg(target_arch = "wasm32")]
+    return 0;
+}
+
+#[cfg(feature = "sled")]
+mod files {
+    use std::fs::{self, File, OpenOptions, TryLockError};
+    use std::io::{self, Read, Seek, Write};
+    use std::path::Path;
+
+    use crate::StoreError;
+
+    /// Makes a directory for our eyes only; it may be there already.
+    pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path)?;
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+            _ => sync_dir(Path::new(".")),
+        }
+    }
+
+    /// Makes the entries of a directory durable.
+    pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        File::open(path)?.sync_all()?;
+        // Elsewhere a directory cannot be opened as a file; its journal has to do.
+        #[cfg(not(unix))]
+        let _ = path;
+        Ok(())
+    }
+
+    /// Opens a file that only its owner may read, for writing from the start.
+    fn create_private(path: &Path, exclusive: bool) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .create_new(exclusive);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
+    }
+
+    /// Writes `name` in `dir` so that it has the old content or the new one, whatever happens, and the new one for good
+    /// when this returns.
+    pub(crate) fn replace_file(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+        let aside = dir.join(format!("{name}.tmp"));
+        match fs::remove_file(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = create_private(&aside, true)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&aside, dir.join(name))?;
+        sync_dir(dir)
+    }
+
+    /// Removes a file, which need not be there.
+    pub(crate) fn remove_file(dir: &Path, name: &str) -> io::Result<()> {
+        match fs::remove_file(dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => sync_dir(dir),
+        }
+    }
+
+    /// The content of a file of at most `max` bytes; `None` if it is not there, or larger.
+    pub(crate) fn read_file(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut content = Vec::new();
+        file.take(max.saturating_add(1)).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    /// The names in a directory, as far as they are text.
+    pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    /// A locked file; the lock goes with it. The system takes the lock back from a process that dies.
+    #[derive(Debug)]
+    pub(crate) struct LockFile(File);
+
+    impl LockFile {
+        /// Takes the lock and says so in the file, or tells who has it.
+        pub(crate) fn acquire(path: &Path) -> Result<Self, StoreError> {
+            let mut file = create_private(path, false).map_err(StoreError::io)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut text = String::new();
+                    let owner = match (&file).take(16).read_to_string(&mut text) {
+                        Ok(_) => text.trim().parse().ok(),
+                        Err(_) => None,
+                    };
+                    return Err(StoreError::Locked { owner });
+                }
+                Err(TryLockError::Error(error)) => return Err(StoreError::io(error)),
+            }
+            // The number is a courtesy: a full disk must not keep anybody from opening.
+            let _ = file.set_len(0).and_then(|()| file.rewind());
+            let _ = writeln!(file, "{}", super::process_id());
+            Ok(Self(file))
+        }
+    }
+
+    impl Drop for LockFile {
+        fn drop(&mut self) {
+            let _ = self.0.set_len(0);
+            let _ = self.0.unlock();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// What this thread takes for the number of the process: another number is a forked child, without a fork.
+        pub(crate) static PRETENDED: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+}
