@@ -17,7 +17,7 @@ from pathlib import Path
 
 import sprag1 as s
 
-SUPPORTED_NEEDS = {"lists"}
+SUPPORTED_NEEDS = {"healing", "linking", "lists"}
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 
 
@@ -185,6 +185,9 @@ def make_device(part, d):
             unhex(d["account_private"]), d["user"], first.account_key, first.epoch, first.previous, first.entries, unhex(d["list_z"])
         )
         part.check(f"{name}: first list", again.hex(), d["lists"][0])
+    out.account_root = unhex(d.get("account_root", ""))
+    out.generations = {(epoch, number, unhex(key)) for epoch, number, key in d.get("generations", [])}
+    out.nonce = unhex(d["nonce"]) if d.get("nonce") else None
     for k in d["signed_pre_keys"]:
         key = {"id": k["id"], "features": k["features"], "private": unhex(k["private"])}
         public = s.public_key(key["private"])
@@ -248,6 +251,9 @@ class Conversation:
             results, error, commit = getattr(self, "do_" + e["op"])(after, e, draws, values)
         except s.Refused as refused:
             error, commit = str(refused), False
+            if "heal" in e:
+                met, after, commit = after.met, before.copy(), True
+                results = {"heal": after.heal(met, error)}
         except s.Unsupported:
             raise
         except Exception:
@@ -265,21 +271,35 @@ class Conversation:
             self.part.check(f"{what}: {name}", to_hex(values.get(name)), value)
 
     def do_open(self, device, e, draws, values):
-        if e.get("reset"):
-            raise s.Unsupported("healing")
-        sid, replaced = device.open(self.address(e["to"]), self.given(e, "bundle"), e["mode"], e["now"], draws, values)
-        return {"sid": sid, "replaced": replaced or None}, None, True
+        to, reset = self.address(e["to"]), e.get("reset", False)
+        sid, replaced = device.open(to, self.given(e, "bundle"), e["mode"], e["now"], draws, values, reset)
+        results = {"sid": sid, "replaced": replaced or None}
+        if reset:
+            results["resets"] = [x.hex() for x in device.records[to].reset]
+        return results, None, True
 
     def do_send(self, device, e, draws, values):
         content = unhex(e["content"]) + bytes(e.get("zeros", 0))
         return {"frame": device.send(self.address(e["to"]), content, e["padding"], e["now"], draws, values)}, None, True
 
     def do_receive(self, device, e, draws, values):
-        content, list_error, error = device.receive(self.address(e["from"]), self.given(e, "frame"), draws, values, e.get("again", False))
-        if error:
-            return {"list_error": list_error}, error, True
-        wanted = unhex(e.get("content", "")) + bytes(e.get("zeros", 0))
-        return {"list_error": list_error, "content": e.get("content") if content == wanted else content}, error, True
+        sender, frame = self.address(e["from"]), self.given(e, "frame")
+        out = device.receive(sender, frame, draws, values, e.get("again", False))
+        results = {"list_error": out["list_error"], "aside": out["aside"] or None}
+        if not out["error"]:
+            wanted = unhex(e.get("content", "")) + bytes(e.get("zeros", 0))
+            results["content"] = e.get("content") if out["content"] == wanted else out["content"]
+        return results, out["error"], True
+
+    def do_resend(self, device, e, draws, values):
+        contents = device.resend(self.address(e["to"]), [unhex(x) for x in e["salts"]])
+        return {"contents": [x.hex() for x in contents]}, None, True
+
+    def do_may_ack(self, device, e, draws, values):
+        return {"ok": device.may_ack(self.address(e["to"]), e["now"], e["quiet"])}, None, True
+
+    def do_link_accept(self, device, e, draws, values):
+        return {"list": device.link_accept(unhex(e["request"]), e["text"], e["holder"], e["number"], draws)}, None, True
 
     def do_learn(self, device, e, draws, values):
         return {"replaced": device.learn(e["user"], self.given(e, "list"), e.get("old", False)) or None}, None, True
@@ -316,8 +336,13 @@ class Conversation:
         self.part.check(f"final {name}: kem_left", sorted(device.kem), sorted(wanted["kem_left"]))
         self.part.check(f"final {name}: users", {u: export_user(device, u) for u in device.users}, wanted["users"])
         self.part.check(f"final {name}: account_public", device.own.account_key.hex(), wanted["account_public"])
-        for field, nothing in (("account_root", ""), ("generations", []), ("writes", None), ("waiting", False), ("aside", 0)):
-            self.part.check(f"final {name}: {field}", nothing, wanted[field])
+        writes = device.writes()
+        for field, ours in (
+            ("account_root", device.account_root.hex()), ("generations", [[e, n, k.hex()] for e, n, k in sorted(device.generations)]),
+            ("writes", [writes[0], writes[1], writes[2].hex()] if writes else None), ("waiting", device.nonce is not None),
+            ("aside", len(device.aside)),
+        ):
+            self.part.check(f"final {name}: {field}", ours, wanted[field])
         ours = {address: export_record(r) for address, r in device.records.items()}
         theirs = {tuple(p["address"]): p for p in wanted["peers"]}
         self.part.check(f"final {name}: peers", sorted(ours), sorted(theirs))

@@ -1,10 +1,11 @@
 """Sprag/1 in Python: a second implementation, written from docs/PROTOCOL.md alone.
 
 It exists to check the text and the vectors, not to be used: big integers are not constant time, nothing is wiped, and the state of
-a device is a plain object. What it leaves out: healing (section 9), linking (section 6.1) and the post-quantum ratchet (section
-4.4). Section numbers are those of docs/PROTOCOL.md.
+a device is a plain object. It leaves out the post-quantum ratchet (section 4.4), and all that only a clock or a queue needs: tasks,
+fetches, expiry. Section numbers are those of docs/PROTOCOL.md.
 """
 
+import base64
 import copy
 import hashlib
 import hmac as _hmac
@@ -735,7 +736,7 @@ def parse_content(raw):
 
 
 def check_body(content, from_own_user):
-    """Rule 3, without key shares."""
+    """Rule 3; of key shares only who may send them."""
     body = content["bodies"][0] if content["bodies"] else None
     ok = True
     if body == "sync":
@@ -745,9 +746,7 @@ def check_body(content, from_own_user):
         salts = content["retry"]["salts"]
         ok = 1 <= len(salts) <= 64 and all(len(s) == 16 for s in salts)
     elif body == "key_share":
-        ok = False
-        if from_own_user:
-            raise Unsupported("linking")
+        ok = from_own_user
     refuse(not ok, "BadContent")
 
 
@@ -761,8 +760,10 @@ class User:
         self.account_key, self.own = account_key, own
         self.from_server, self.accepted = own, own
         self.newest, self.history = None, {}  # epoch -> LH
+        self.numbers = set()  # of our own user: every device number ever seen
 
     def remember(self, new):
+        self.numbers = self.numbers | {e["device"] for e in new.entries}
         if self.newest is None or new.epoch > self.newest.epoch:
             self.newest = new
             self.history[new.epoch] = new.lh
@@ -778,7 +779,10 @@ class Record:
     def __init__(self, identity_key):
         self.identity_key = identity_key
         self.current, self.archive = None, []
-        self.ledger, self.reset = {}, []  # SID -> (closed, [salts])
+        self.ledger = {}  # SID -> (closed, [salts])
+        self.reset, self.reset_carriers = [], set()  # SIDs that ride; salts of frames that carried them
+        self.outbox = {}  # salt -> number of the message
+        self.last_ack = None
         self.last_read = 0
 
     def sessions(self):
@@ -793,7 +797,7 @@ class Record:
     def close_all(self):
         for session in reversed(self.sessions()):
             self.enter(session.sid, True)
-        self.current, self.archive = None, []
+        self.current, self.archive, self.outbox = None, [], {}
 
     def make_current(self, session, most):
         if self.current is session:
@@ -806,6 +810,7 @@ class Record:
             self.enter(self.archive.pop().sid, True)
 
 
+HEALS = ("NoSession", "UnknownPreKey", "ModeRefused", "Desynchronised", "TooFarAhead", "Unreadable")
 SEEN_LIMIT = 65_536
 DAY = 86_400
 
@@ -824,6 +829,9 @@ class Device:
             own.remember(DeviceList(frame))
         self.users = {user: own}
         self.account_private = None
+        self.account_root, self.generations = b"", set()  # (epoch, number, key)
+        self.nonce, self.aside = None, []  # waiting for a key share: its nonce, shares put aside
+        self.messages = []  # [content, device, identity key, times re-sent]: what was sent, by number
         self.records = {}
         self.reads = 0
 
@@ -915,7 +923,9 @@ class Device:
         refuse(new.user != self.address[0], "Malformed")
         refuse(new.account_key != self.own.account_key, "UntrustedIdentity")
         refuse(not new.signature_holds(), "BadSignature")
+        numbers = self.own.numbers
         known = self.users[new.user] = User(new.account_key, own=True)
+        known.numbers = numbers
         known.remember(new)
         self.apply_list(known, False)
         self.retire_all()
@@ -976,8 +986,9 @@ class Device:
         record = self.records.get(address)
         return record is not None and any(s.mode == 1 for s in record.sessions())
 
-    def open(self, to, frame, mode, now, draw, values):
-        """Section 3, initiator. Session id; whether a provisional account key was replaced."""
+    def open(self, to, frame, mode, now, draw, values, reset=False):
+        """Section 3, initiator. Session id; whether a provisional account key was replaced. `reset`: for a reset (section 8)."""
+        refuse(self.nonce is not None, "BadInput")
         refuse(not self.is_listed(), "UnlistedDevice")
         bundle = parse_bundle(frame)
         refuse((bundle["address"]["user"], bundle["address"]["device"]) != to, "BadInput")
@@ -1017,13 +1028,19 @@ class Device:
         session = Session.initiate(secrets, mode, self.features & spk["features"], spk["public_key"], draw("ratchet"), now)
         values.update(root=session.rk, chain_send=session.cks, next_header_send=session.nhks)
         self.users[user].accepted = True
-        self.establish(self.record(to, theirs), session, user)
+        record = self.record(to, theirs)
+        if reset:
+            record.reset, record.reset_carriers = [s.sid for s in record.sessions()], set()
+            for other in record.sessions():
+                other.retired = True
+        self.establish(record, session, user)
         return session.sid, replaces
 
     def send(self, to, content, padding, now, draw, values):
         """Sections 4.3, 5 and 8: the frame."""
         plaintext = pad(content, padding)
         refuse(len(plaintext) > 2**20 or application_length(content) > 2**20 - 2**17, "BadInput")
+        refuse(self.nonce is not None, "BadInput")
         refuse(not self.is_listed(), "UnlistedDevice")
         refuse(not self.may_be_written_to(to[0]), "NeedsBundle")
         theirs = self.users[to[0]].newest.key_of(to[1])
@@ -1042,10 +1059,139 @@ class Device:
         pointer = session.sid + u32be(chain_index)
         values.update(origin_key=key, origin_plaintext=pointer)
         self.users[to[0]].accepted = True
+        self.sent(record, to, theirs, content, salt)
         return frame + gcm_seal(key, salt[:12], pointer, frame)
 
+    def sent(self, record, to, theirs, content, salt):
+        """Keeps the message for a `retry`, and notes that it carried a reset."""
+        try:
+            decoded = parse_content(content)
+        except Refused:
+            return
+        if record.reset and set(record.reset) <= set(decoded["reset"]):
+            record.reset_carriers.add(salt)
+        if decoded["bodies"] in (["ack"], ["retry"]):
+            return
+        key = decoded["message_id"]
+        number = next((i for i, m in enumerate(self.messages) if m["key"] == (key, to, theirs)), None)
+        if number is None:
+            number = len(self.messages)
+            self.messages.append({"key": (key, to, theirs), "content": content, "times": 0})
+        record.outbox[salt] = number
+
+    def resend(self, to, salts):
+        """The contents to be sent again on a retry that names these salts (section 9)."""
+        record, out = self.records.get(to), []
+        if record is None or not self.users[to[0]].accepted or self.users[to[0]].newest.key_of(to[1]) != record.identity_key:
+            return out
+        for number in dict.fromkeys(record.outbox[s] for s in salts if s in record.outbox):
+            message = self.messages[number]
+            if message["times"] < 3 and message["key"][2] == record.identity_key:
+                message["times"] += 1
+                out.append(message["content"])
+        return out
+
+    def may_ack(self, to, now, quiet):
+        """Nothing was re-sent: may an ack go? (section 9)"""
+        user, record = self.users.get(to[0]), self.records.get(to)
+        if quiet or not user or not user.accepted or user.newest.key_of(to[1]) is None or record is None:
+            return False
+        if record.last_ack is not None and now - record.last_ack < 600:
+            return False
+        record.last_ack = now
+        return True
+
+    def heal(self, met, error):
+        """What section 9 does after this error: fresh, ask or None."""
+        if met is None or error not in HEALS:
+            return None
+        sender, theirs, sid, salt, new = met
+        user = self.users.get(sender[0])
+        if user is None or not user.accepted:
+            return None
+        if new:
+            self.take(*new, "handshake")
+        if user.newest.key_of(sender[1]) != theirs:
+            return None
+        record = self.record(sender, theirs)
+        if sid not in record.ledger:
+            record.enter(sid, False)
+            record.ledger[sid] = (False, [salt])
+            for session in record.sessions():
+                if session.sid == sid:
+                    session.retired = True
+            return "fresh"
+        closed, salts = record.ledger[sid]
+        if closed or len(salts) >= 64 or salt in salts:
+            return None
+        record.ledger[sid] = (False, salts + [salt])
+        return "ask"
+
+    # linking
+
+    def link_accept(self, request, text, holder, number, draw):
+        """Section 6.1, step 2; the number is given."""
+        newest = self.own.newest
+        refuse(text != "sprag-link:" + base64.urlsafe_b64encode(request).rstrip(b"=").decode(), "BadInput")
+        try:
+            asked = parse("link_request", request)
+        except Refused:
+            raise Refused("BadInput") from None
+        key = asked["identity_key"]
+        refuse(asked["user"] != newest.user or key == newest.account_key, "BadInput")
+        refuse(any(e["identity_key"] == key for e in newest.entries) or len(newest.entries) >= 32, "BadInput")
+        refuse(number < 2**16 or number in self.own.numbers, "BadInput")
+        return self.next_list([(number, key, HOLDER if holder else 0)], [], draw)
+
+    def is_holder(self, device, key):
+        return any(e["device"] == device and e["identity_key"] == key and e["flags"] & HOLDER for e in self.own.newest.entries)
+
+    def judge_share(self, share, sender, theirs, th):
+        """Takes a share (section 6.1); True if it is put aside."""
+        refuse(any(len(share[k]) not in (0, 32) for k in ("account_root", "account_private_key", "link_proof")), "BadContent")
+        rows = [(g["epoch"], g["number"], g["key"]) for g in share["generations"]]
+        refuse(len(rows) > 64 or any(e < 1 or n < 1 or len(k) != 32 for e, n, k in rows), "BadContent")
+        refuse(any(a >= b for a, b in zip(rows, rows[1:])), "BadContent")
+        if self.nonce is None:
+            self.take_share(share, rows, sender, theirs)
+            return False
+        if not share["link_proof"]:
+            refuse(not self.is_holder(sender[1], theirs) or len(self.aside) >= 8, "BadContent")
+            self.aside.append((share, rows, sender, theirs))
+            return True
+        refuse(share["link_proof"] != hmac(self.nonce, b"Sprag/1 link" + th), "BadContent")
+        self.take_share(share, rows, sender, theirs)
+        self.nonce, aside, self.aside = None, self.aside, []
+        for waiting in aside:
+            try:
+                self.take_share(*waiting)
+            except Refused:
+                pass
+        return False
+
+    def take_share(self, share, rows, sender, theirs):
+        """Whole or not at all."""
+        root, private = share["account_root"], share["account_private_key"]
+        refuse(not self.is_holder(sender[1], theirs), "BadContent")
+        refuse(root and self.account_root and root != self.account_root, "BadContent")
+        refuse(any(epoch > self.own.newest.epoch for epoch, _, _ in rows), "BadContent")
+        generations = self.generations | set(rows)
+        for epoch, number, _ in rows:
+            refuse(sum(g[:2] == (epoch, number) for g in generations) > 8, "BadContent")
+        if private:
+            fits = private == clamp(private) and public_key(private) == self.own.account_key
+            refuse(not fits or not self.is_holder(self.address[1], self.identity), "BadContent")
+            self.account_private = private
+        self.account_root, self.generations = root or self.account_root, generations
+
+    def writes(self):
+        """The generation of new data, or None."""
+        return min(self.generations, key=lambda g: (-g[0], -g[1], g[2]), default=None)
+
     def receive(self, sender, frame, draw, values, again=False):
-        """Section 7. `again`: offered once more, after our own lists were fetched. The Content's bytes, the error of a list that rode in it or None, the error of the Content or None."""
+        """Section 7. `again`: offered once more, after our own lists were fetched. What was read: `content`, the error of a list that
+        rode in it, whether a key share was put aside, the error of the Content. `met` is what `heal` needs after an error."""
+        self.met = None
         user = sender[0]
         # 1
         message = parse_frame(frame)
@@ -1068,6 +1214,9 @@ class Device:
             new, replaces = self.judge(handshake["device_list"], user, "handshake")
             self.take(new, replaces, "handshake")
             refuse(self.users[user].newest.key_of(sender[1]) != theirs, "UnlistedDevice")
+            self.met = (sender, theirs, sid, message["salt"], (new, replaces))
+        else:
+            self.met = (sender, theirs, sid, message["salt"], None)
         # 4, 5, 6
         record = self.records.get(sender)
         session = next((s for s in record.sessions() if s.sid == sid), None) if record else None
@@ -1088,19 +1237,25 @@ class Device:
             record.make_current(session, self.archive_limit(user))
         self.reads += 1
         record.last_read = self.reads
-        list_error, raw = None, None
+        out = {"content": None, "list_error": None, "aside": False, "error": None}
         try:
-            raw = unpad(plaintext)
-            content = parse_content(raw)
-            list_error = self.ride(content, user, record)
+            out["content"] = unpad(plaintext)
+            content = parse_content(out["content"])
+            out["list_error"] = self.ride(content, user, record, session)
             check_body(content, user == self.address[0])
+            if "key_share" in content["bodies"]:
+                out["aside"] = self.judge_share(content["key_share"], sender, theirs, session.th)
         except Refused as error:
-            return raw, list_error, str(error)
-        return raw, list_error, None
+            out["error"] = str(error)
+        return out
 
-    def ride(self, content, user, record):
-        """The riders of section 6, without `received` (there is no outbox here)."""
+    def ride(self, content, user, record, session):
+        """The riders of section 6."""
         list_error = None
+        for salt in content["received"]:
+            record.outbox.pop(salt, None)
+            if salt in record.reset_carriers and session.sid not in record.reset:
+                record.reset, record.reset_carriers = [], set()
         if content["device_list"]:
             try:
                 new, replaces = self.judge(content["device_list"], user, "content")
@@ -1180,10 +1335,11 @@ class Device:
         out.users = {k: copy.copy(v) for k, v in self.users.items()}
         for user in out.users.values():
             user.history = dict(user.history)
+        out.messages, out.aside = [dict(m) for m in self.messages], list(self.aside)
         out.records = {}
         for address, record in self.records.items():
             r = out.records[address] = copy.copy(record)
-            r.ledger, r.reset = dict(record.ledger), list(record.reset)
+            r.ledger, r.reset_carriers, r.outbox = dict(record.ledger), set(record.reset_carriers), dict(record.outbox)
             r.current = record.current and record.current.copy()
             r.archive = [s.copy() for s in record.archive]
         return out
