@@ -1,6 +1,6 @@
 //! Symmetric chains (the protocol, §4.1 and §4.2).
 
-use sprag_crypto::kdf;
+use sprag_crypto::hmac;
 
 use crate::header_key::HeaderKey;
 use crate::secret::secret;
@@ -14,14 +14,14 @@ secret! {
 impl ChainKey {
     /// Gives the seed at this position and moves to the next one.
     pub(crate) fn advance(&mut self) -> MessageSeed {
-        let seed = MessageSeed::from_bytes(&kdf::hmac(&self.0, &[&[0x01]]));
+        let seed = MessageSeed::from_bytes(&hmac(&self.0, &[&[0x01]]));
         self.pass();
         seed
     }
 
     /// Moves to the next position; the seed of this one is never made.
     pub(crate) fn pass(&mut self) {
-        self.0 = *kdf::hmac(&self.0, &[&[0x02]]);
+        self.0 = *hmac(&self.0, &[&[0x02]]);
     }
 }
 

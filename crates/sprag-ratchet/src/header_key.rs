@@ -1,6 +1,6 @@
 //! Header keys: the seal of one chain (the protocol, §4.2 and §4.3).
 
-use sprag_crypto::{Salt, TranscriptHash, aead, kdf, labels};
+use sprag_crypto::{Salt, TranscriptHash, hmac, labels, open, seal_in_place};
 use sprag_wire::RatchetHeader;
 use zeroize::Zeroizing;
 
@@ -20,7 +20,7 @@ secret! {
 impl HeaderKey {
     /// `kid`: names the chain in the published form of `skipped`. Never sent.
     pub(crate) fn chain_id(&self) -> [u8; 8] {
-        prefix(kdf::hmac(&self.0, &[labels::CHAIN]).as_slice())
+        prefix(hmac(&self.0, &[labels::CHAIN]).as_slice())
     }
 
     /// Seals an encoded header of 45 bytes to 61.
@@ -32,7 +32,7 @@ impl HeaderKey {
     ) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(SEALED_HEADER_LEN);
         sealed.extend_from_slice(&header.encode());
-        aead::seal_in_place(
+        seal_in_place(
             &self.0,
             &nonce(salt),
             &aad(salt, transcript),
@@ -53,7 +53,7 @@ impl HeaderKey {
             return None;
         }
         let opened: Zeroizing<Vec<u8>> =
-            aead::open(&self.0, &nonce(salt), &aad(salt, transcript), sealed).ok()?;
+            open(&self.0, &nonce(salt), &aad(salt, transcript), sealed).ok()?;
         RatchetHeader::decode(&opened)
             .ok()
             .filter(|header| header.pq_ratchet.is_none())
@@ -127,7 +127,7 @@ mod tests {
         let (key, salt, transcript, _) = sealed();
         for length in [0, 44, 45, 99] {
             let mut other = vec![0; length];
-            aead::seal_in_place(
+            seal_in_place(
                 &key.0,
                 &nonce(&salt),
                 &aad(&salt, &transcript),

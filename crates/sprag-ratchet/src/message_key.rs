@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use sprag_crypto::{OpenError, Salt, TranscriptHash, aead, kdf, labels};
+use sprag_crypto::{OpenError, Salt, TranscriptHash, hkdf, labels, open, seal_in_place};
 use zeroize::Zeroizing;
 
 use crate::header_key::SEALED_HEADER_LEN;
@@ -34,7 +34,7 @@ impl MessageKey {
     /// is one.
     #[must_use]
     pub fn derive(seed: MessageSeed, s: &[u8]) -> Self {
-        Self(kdf::hkdf::<44>(s, seed.as_bytes(), &[labels::MESSAGE]))
+        Self(hkdf::<44>(s, seed.as_bytes(), &[labels::MESSAGE]))
     }
 
     /// Seals `plaintext`; the result is 16 bytes longer.
@@ -43,7 +43,7 @@ impl MessageKey {
         let (key, nonce) = self.parts();
         let mut sealed = Vec::with_capacity(plaintext.len().saturating_add(16));
         sealed.extend_from_slice(plaintext);
-        aead::seal_in_place(key, nonce, aad, &mut sealed, 0);
+        seal_in_place(key, nonce, aad, &mut sealed, 0);
         sealed
     }
 
@@ -54,7 +54,7 @@ impl MessageKey {
     /// [`OpenError`] if it was not sealed with this key and this associated data.
     pub fn open(self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (key, nonce) = self.parts();
-        aead::open(key, nonce, aad, sealed)
+        open(key, nonce, aad, sealed)
     }
 
     fn parts(&self) -> (&[u8; 32], &[u8; 12]) {

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use sprag_crypto::{AeadKey, Salt, SessionId, SharedSecret, kdf, labels};
+use sprag_crypto::{AeadKey, Salt, SessionId, SharedSecret, hkdf, labels};
 use sprag_wire::MessageFrame;
 use zeroize::Zeroizing;
 
@@ -61,7 +61,7 @@ impl fmt::Debug for OriginKey {
 }
 
 fn derive_bytes(secret: &SharedSecret, from_id: &[u8], to_id: &[u8]) -> Zeroizing<[u8; 32]> {
-    kdf::hkdf::<32>(
+    hkdf::<32>(
         &[0; 32],
         secret.as_bytes(),
         &[labels::ORIGIN, from_id, to_id],

@@ -1,6 +1,6 @@
 //! The root key and its KDF (the protocol, §4.2).
 
-use sprag_crypto::{SharedSecret, kdf, labels};
+use sprag_crypto::{SharedSecret, hkdf, labels};
 
 use crate::chain::ChainKey;
 use crate::header_key::HeaderKey;
@@ -18,7 +18,7 @@ impl RootKey {
     }
 
     fn step_with(&self, dh: &[u8; 32]) -> (Self, ChainKey, HeaderKey) {
-        let okm = kdf::hkdf::<96>(self.as_bytes(), dh, &[labels::RATCHET]);
+        let okm = hkdf::<96>(self.as_bytes(), dh, &[labels::RATCHET]);
         let [root, chain, header] = thirds(&okm);
         (
             Self::from_bytes(root),

@@ -5,7 +5,7 @@ use core::fmt;
 use rand_core::CryptoRng;
 use sprag_crypto::{
     Features, HandshakeSecret, Mode, RatchetKey, RatchetKeyPair, Salt, SessionId, TranscriptHash,
-    kdf,
+    hmac,
 };
 use sprag_wire::RatchetHeader;
 use zeroize::Zeroizing;
@@ -224,7 +224,7 @@ impl SaltSource<'_> {
             Self::Hedged(rng) => {
                 let mut x = Zeroizing::new([0; 32]);
                 rng.fill_bytes(x.as_mut_slice());
-                let mac = kdf::hmac(seed.as_bytes(), &[x.as_slice(), plaintext]);
+                let mac = hmac(seed.as_bytes(), &[x.as_slice(), plaintext]);
                 Salt::from_bytes(prefix(mac.as_slice()))
             }
         }
