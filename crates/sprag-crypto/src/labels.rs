@@ -1,0 +1,24 @@
+//! Every label that enters a derivation, a signature or an associated datum. ASCII, without terminator.
+
+/// Signed prekeys ("The protocol", §1.1).
+pub const PREKEY: &[u8] = b"Sprag/1 prekey";
+/// Signed device lists (§1.2).
+pub const DEVICE_LIST: &[u8] = b"Sprag/1 device list";
+/// Transcript of the handshake (§3).
+pub const TRANSCRIPT: &[u8] = b"Sprag/1 transcript";
+/// Output of the handshake (§3).
+pub const HANDSHAKE: &[u8] = b"Sprag/1 handshake";
+/// Root step of the ratchet (§4.2).
+pub const RATCHET: &[u8] = b"Sprag/1 ratchet";
+/// Key and nonce of one message (§4.2).
+pub const MESSAGE: &[u8] = b"Sprag/1 message";
+/// Name of a chain among the skipped keys (§4.2).
+pub const CHAIN: &[u8] = b"Sprag/1 chain";
+/// Associated data of a header (§4.3).
+pub const HEADER: &[u8] = b"Sprag/1 header";
+/// Associated data of a body (§4.3).
+pub const BODY: &[u8] = b"Sprag/1 body";
+/// Key of the origin seal (§5).
+pub const ORIGIN: &[u8] = b"Sprag/1 origin";
+/// Proof of a linked device (§6.1).
+pub const LINK: &[u8] = b"Sprag/1 link";
