@@ -522,8 +522,9 @@ def parse_bundle(frame):
 
 def parse(what, data):
     """Any of the top-level byte strings, and the bare messages that the vectors name."""
-    if what in ("address", "handshake", "header", "ratchet_message"):
-        return strict({"address": "Address", "handshake": "Handshake", "header": "RatchetHeader", "ratchet_message": "RatchetMessage"}[what], data)
+    bare = {"address": "Address", "handshake": "Handshake", "header": "RatchetHeader", "ratchet_message": "RatchetMessage"}
+    if what in bare:
+        return strict(bare[what], data)
     if what == "frame":
         return parse_frame(data)
     if what == "bundle":
@@ -1063,14 +1064,14 @@ class Device:
         return frame + gcm_seal(key, salt[:12], pointer, frame)
 
     def sent(self, record, to, theirs, content, salt):
-        """Keeps the message for a `retry`, and notes that it carried a reset."""
+        """Keeps the message for a `retry` (section 9; a share with proof is never sent again), and notes that it carried a reset."""
         try:
             decoded = parse_content(content)
         except Refused:
             return
         if record.reset and set(record.reset) <= set(decoded["reset"]):
             record.reset_carriers.add(salt)
-        if decoded["bodies"] in (["ack"], ["retry"]):
+        if decoded["key_share"] and decoded["key_share"]["link_proof"]:
             return
         key = decoded["message_id"]
         number = next((i for i, m in enumerate(self.messages) if m["key"] == (key, to, theirs)), None)
@@ -1080,7 +1081,7 @@ class Device:
         record.outbox[salt] = number
 
     def resend(self, to, salts):
-        """The contents to be sent again on a retry that names these salts (section 9)."""
+        """The contents to be sent again on a retry that names these salts (section 9); new riders are the caller's."""
         record, out = self.records.get(to), []
         if record is None or not self.users[to[0]].accepted or self.users[to[0]].newest.key_of(to[1]) != record.identity_key:
             return out
