@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use rand_core::CryptoRng;
-use sprag_crypto::passphrase::Argon2Params;
+use sprag_crypto::Argon2Params;
 use zeroize::Zeroizing;
 
 use crate::slot::Secret;
@@ -37,10 +37,10 @@ impl Key {
         Self(Source::Raw(Zeroizing::new(key)))
     }
 
-    /// A passphrase, stretched with Argon2id at [`Argon2Params::default`].
+    /// A passphrase, stretched with Argon2id at [`Argon2Params::DEFAULT`].
     #[must_use]
     pub fn passphrase(passphrase: &str) -> Self {
-        Self::passphrase_with(passphrase, Argon2Params::default())
+        Self::passphrase_with(passphrase, Argon2Params::DEFAULT)
     }
 
     /// A passphrase, stretched with Argon2id. The parameters are those of new slots; an old slot has its own.
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn quick(passphrase: &str) -> Key {
-        Key::passphrase_with(passphrase, Argon2Params::new(64, 1, 1).unwrap())
+        Key::passphrase_with(passphrase, Argon2Params::LEAST)
     }
 
     fn same(key: &Key, other: &Key) -> bool {

@@ -31,4 +31,4 @@ mod sys;
 pub use error::KeyError;
 pub use key::Key;
 pub use slot::{KeySlot, UnlockKey};
-pub use sprag_crypto::passphrase::Argon2Params;
+pub use sprag_crypto::Argon2Params;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use sprag_crypto::kdf::hkdf;
-use sprag_crypto::passphrase::{Argon2Params, derive};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use sprag_crypto::passphrase::derive;
+use sprag_crypto::{Argon2Params, hkdf};
+use zeroize::Zeroizing;
 
 use crate::KeyError;
 
@@ -57,7 +57,7 @@ impl KeySlot {
             }
             _ => return Err(KeyError::WrongKind),
         };
-        Ok(UnlockKey(*key))
+        Ok(UnlockKey(key))
     }
 
     /// The bytes to keep.
@@ -65,9 +65,10 @@ impl KeySlot {
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let (kind, [memory, passes, lanes]) = match self.kind {
             Kind::Raw => (RAW, [0; 3]),
-            Kind::Passphrase(params) => {
-                (PASSPHRASE, [params.memory_kib, params.passes, params.lanes])
-            }
+            Kind::Passphrase(params) => (
+                PASSPHRASE,
+                [params.memory_kib(), params.passes(), params.lanes()],
+            ),
         };
         let mut bytes = [0; Self::LEN];
         let fields = [
@@ -114,8 +115,7 @@ impl fmt::Debug for KeySlot {
 }
 
 /// The key that wraps the key of a store: 32 bytes, wiped.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct UnlockKey([u8; 32]);
+pub struct UnlockKey(Zeroizing<[u8; 32]>);
 
 impl UnlockKey {
     /// The key.
