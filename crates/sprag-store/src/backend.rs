@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Cause, StoreError};
+use crate::rows::Visit;
 use crate::sys::lock;
 
 /// Sealed rows by their physical name; `None` deletes.
@@ -40,11 +40,7 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`BackendError::Poisoned`] and [`BackendError::Closed`], and those of the medium.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), BackendError>;
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError>;
 
     /// Queues one atomic batch; batches take effect in the order submitted. `done` is called exactly once, when the
     /// batch is on stable storage or has failed. A batch that does not follow the one before it fails with

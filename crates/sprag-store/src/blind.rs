@@ -12,9 +12,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
 
-use sprag_crypto::kdf::hmac;
+use sprag_crypto::hmac;
 use zeroize::Zeroizing;
 
+use crate::labels;
 use crate::manifest::StoreKeys;
 use crate::rows::RowName;
 use crate::sys::lock;
@@ -25,12 +26,15 @@ pub(crate) const BLIND_LEN: usize = 16;
 /// The owner under the names key: the same in every epoch.
 pub(crate) type Inner = [u8; BLIND_LEN];
 
+/// An owner under both keys: the inner id, and what stands in physical names.
+type Blinded = (Inner, [u8; BLIND_LEN]);
+
 /// Blinds owners.
 pub(crate) struct Blinder {
     names: Zeroizing<[u8; 32]>,
     blinding: Zeroizing<[u8; 32]>,
     /// Owners that were blinded lately: a step of a session names the same one many times.
-    known: Mutex<HashMap<Vec<u8>, (Inner, [u8; BLIND_LEN])>>,
+    known: Mutex<HashMap<Vec<u8>, Blinded>>,
 }
 
 /// A row as the backend knows it.
@@ -42,8 +46,8 @@ pub(crate) struct Physical {
 impl Blinder {
     pub(crate) fn new(keys: &StoreKeys) -> Self {
         Self {
-            names: keys.permanent(b"Sprag/1 store names"),
-            blinding: keys.of_epoch(b"Sprag/1 store blinding"),
+            names: keys.permanent(labels::NAMES),
+            blinding: keys.of_epoch(labels::BLINDING),
             known: Mutex::default(),
         }
     }
@@ -61,7 +65,7 @@ impl Blinder {
         Physical { key, inner }
     }
 
-    fn owner(&self, owner: &[u8]) -> (Inner, [u8; BLIND_LEN]) {
+    fn owner(&self, owner: &[u8]) -> Blinded {
         if let Some(blinded) = lock(&self.known).get(owner) {
             return *blinded;
         }

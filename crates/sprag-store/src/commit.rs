@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle, ThreadId};
 
 use crate::backend::{Backend, BackendError, Batch, Completion, RowMap};
 use crate::error::StoreError;
+use crate::rows::Visit;
 use crate::sys::{lock, process_id};
 
 /// The most batches that are written as one. Lazy ones do not count.
@@ -26,11 +27,7 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError>;
 
     /// The rows below a prefix, in order.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), BackendError>;
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError>;
 
     /// Writes rows, all or none, with the number of the batch.
     fn apply(&self, sequence: u64, rows: &RowMap) -> Result<(), BackendError>;
@@ -124,11 +121,7 @@ impl<D: Disk> Backend for Committer<D> {
         self.shared.guard(|| disk.get(key))
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), BackendError> {
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError> {
         let _held = Scanning::begin(&self.shared.applying);
         let (disk, pending) = {
             let queue = self.shared.readable()?;
@@ -293,7 +286,8 @@ impl<D: Disk> Shared<D> {
     fn guard<T>(&self, call: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
         let outcome = catch_unwind(AssertUnwindSafe(call))
             .unwrap_or(Err(BackendError::Damaged("the database gave up")));
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "store is poisoned until it is opened again");
             lock(&self.queue).poisoned = true;
         }
         outcome
@@ -438,5 +432,314 @@ impl Drop for Scanning<'_> {
         if let Some((_, address)) = &self.0 {
             SCANNED.with_borrow_mut(|scanned| scanned.retain(|held| held != address));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::conformance;
+    use crate::sys::tests::PRETENDED;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Step {
+        Apply,
+        Flush,
+        Sync,
+        Answer,
+        Drop,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Fault {
+        Full,
+        Panic,
+    }
+
+    /// A disk in memory that tells what it did, waits when it is told to, and fails when it is told to.
+    #[derive(Clone, Default)]
+    struct Fake(Arc<Plan>);
+
+    #[derive(Default)]
+    struct Plan {
+        rows: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+        steps: Mutex<Vec<Step>>,
+        fault: Mutex<Option<(Step, Fault)>>,
+        /// While there is one, each sync waits for a word.
+        gate: Mutex<Option<Receiver<()>>>,
+    }
+
+    impl Fake {
+        fn step(&self, step: Step) -> Result<(), BackendError> {
+            match *lock(&self.0.fault) {
+                Some((at, Fault::Full)) if at == step => return Err(BackendError::Full),
+                Some((at, Fault::Panic)) if at == step => panic!("as planned"),
+                _ => {}
+            }
+            lock(&self.0.steps).push(step);
+            Ok(())
+        }
+
+        fn steps(&self) -> Vec<Step> {
+            lock(&self.0.steps).clone()
+        }
+
+        fn gated() -> (Self, Sender<()>) {
+            let fake = Self::default();
+            let (open, gate) = channel();
+            *lock(&fake.0.gate) = Some(gate);
+            (fake, open)
+        }
+    }
+
+    /// What the committer owns; its end is a step too.
+    struct Owned(Fake);
+
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            lock(&self.0.0.steps).push(Step::Drop);
+        }
+    }
+
+    impl Disk for Owned {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+            Ok(lock(&self.0.0.rows).get(key).cloned())
+        }
+
+        fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError> {
+            let rows = lock(&self.0.0.rows).clone();
+            for (key, value) in rows.iter().filter(|(key, _)| key.starts_with(prefix)) {
+                if visit(key, value).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+
+        fn apply(&self, _: u64, rows: &RowMap) -> Result<(), BackendError> {
+            self.0.step(Step::Apply)?;
+            for (key, value) in rows {
+                match value {
+                    Some(value) => lock(&self.0.0.rows).insert(key.clone(), value.clone()),
+                    None => lock(&self.0.0.rows).remove(key),
+                };
+            }
+            Ok(())
+        }
+
+        fn flush(&self) -> Result<(), BackendError> {
+            self.0.step(Step::Flush)
+        }
+
+        fn sync(&self) -> Result<(), BackendError> {
+            if let Some(gate) = &*lock(&self.0.0.gate) {
+                let _ = gate.recv();
+            }
+            self.0.step(Step::Sync)
+        }
+    }
+
+    fn committer(fake: &Fake) -> Committer<Owned> {
+        Committer::start(Owned(fake.clone()), 0).unwrap()
+    }
+
+    fn put(follows: u64, key: &[u8], value: &[u8]) -> Batch {
+        let mut batch = Batch::after(follows);
+        batch.put(key.to_vec(), value.to_vec());
+        batch
+    }
+
+    fn submit(committer: &Committer<Owned>, batch: Batch) -> Receiver<Result<u64, StoreError>> {
+        let (tell, told) = channel();
+        committer.submit(batch, Box::new(move |result| drop(tell.send(result))));
+        told
+    }
+
+    #[test]
+    fn nothing_is_answered_before_it_is_applied_flushed_and_synced() {
+        let fake = Fake::default();
+        let committer = committer(&fake);
+        let theirs = fake.clone();
+        let (tell, told) = channel();
+        committer.submit(
+            put(0, b"\x01", b"1"),
+            Box::new(move |result| {
+                theirs.step(Step::Answer).unwrap();
+                tell.send(result).unwrap();
+            }),
+        );
+        told.recv().unwrap().unwrap();
+        assert_eq!(
+            fake.steps(),
+            [Step::Apply, Step::Flush, Step::Sync, Step::Answer]
+        );
+        committer.close().unwrap();
+        assert_eq!(fake.steps().last(), Some(&Step::Drop));
+    }
+
+    #[test]
+    fn a_failure_at_any_step_poisons_everything_that_comes_after() {
+        for step in [Step::Apply, Step::Flush, Step::Sync] {
+            for fault in [Fault::Full, Fault::Panic] {
+                let fake = Fake::default();
+                let committer = committer(&fake);
+                submit(&committer, put(0, b"\x01", b"1"))
+                    .recv()
+                    .unwrap()
+                    .unwrap();
+                *lock(&fake.0.fault) = Some((step, fault));
+                let failed = submit(&committer, put(1, b"\x01", b"2")).recv().unwrap();
+                match fault {
+                    Fault::Full => assert!(matches!(failed, Err(StoreError::Full))),
+                    Fault::Panic => assert!(matches!(failed, Err(StoreError::Damaged(_)))),
+                }
+                *lock(&fake.0.fault) = None;
+                let poisoned = |error| matches!(error, BackendError::Poisoned);
+                assert!(committer.get(b"\x01").is_err_and(poisoned));
+                let scanned = committer.scan(b"", &mut |_, _| ControlFlow::Continue(()));
+                assert!(scanned.is_err_and(poisoned));
+                let later = submit(&committer, put(2, b"\x01", b"3")).recv().unwrap();
+                assert!(matches!(later, Err(StoreError::Poisoned)));
+                assert!(committer.close().is_err_and(poisoned));
+                assert_eq!(fake.steps().last(), Some(&Step::Drop));
+            }
+        }
+    }
+
+    #[test]
+    fn those_who_wait_behind_a_failure_hear_of_it_too() {
+        let (fake, open) = Fake::gated();
+        let committer = committer(&fake);
+        let first = submit(&committer, put(0, b"\x01", b"1"));
+        while fake.steps().len() < 2 {
+            thread::yield_now();
+        }
+        let rest: Vec<_> = (1..200)
+            .map(|n| submit(&committer, put(n, b"\x02", b"2")))
+            .collect();
+        let lazy = submit(&committer, put(200, b"\x02", b"2").lazy());
+        *lock(&fake.0.fault) = Some((Step::Sync, Fault::Full));
+        drop(open);
+        assert!(matches!(first.recv().unwrap(), Err(StoreError::Full)));
+        for answer in rest.into_iter().chain([lazy]) {
+            assert!(matches!(answer.recv().unwrap(), Err(StoreError::Poisoned)));
+        }
+    }
+
+    #[test]
+    fn callers_share_syncs_while_the_disk_is_busy_and_keep_their_order() {
+        let (fake, open) = Fake::gated();
+        let committer = committer(&fake);
+        let (tell, told) = channel();
+        for n in 0..200_u64 {
+            let tell = tell.clone();
+            let batch = put(n, b"\x01", &n.to_be_bytes());
+            committer.submit(
+                batch,
+                Box::new(move |result| tell.send(result.unwrap()).unwrap()),
+            );
+            assert_eq!(committer.get(b"\x01").unwrap().unwrap(), n.to_be_bytes());
+        }
+        let mut seen = None;
+        committer
+            .scan(b"", &mut |_, value| {
+                seen = Some(value.to_vec());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(seen.unwrap(), 199_u64.to_be_bytes());
+        assert!(told.try_recv().is_err());
+        drop(open);
+        let answers: Vec<u64> = told.iter().take(200).collect();
+        assert_eq!(answers, (1..=200).collect::<Vec<_>>());
+        let syncs = fake
+            .steps()
+            .iter()
+            .filter(|step| **step == Step::Sync)
+            .count();
+        assert!((4..=5).contains(&syncs), "{syncs}");
+    }
+
+    #[test]
+    fn lazy_batches_cost_no_sync_of_their_own() {
+        let fake = Fake::default();
+        let committer = committer(&fake);
+        let lazy: Vec<_> = (0..100)
+            .map(|n| submit(&committer, put(n, b"\x01", b"1").lazy()))
+            .collect();
+        thread::yield_now();
+        assert_eq!(fake.steps(), []);
+        submit(&committer, put(100, b"\x02", b"2"))
+            .recv()
+            .unwrap()
+            .unwrap();
+        assert!(lazy.iter().all(|answer| answer.recv().unwrap().is_ok()));
+        assert_eq!(fake.steps(), [Step::Apply, Step::Flush, Step::Sync]);
+        let last = submit(&committer, put(101, b"\x03", b"3").lazy());
+        committer.close().unwrap();
+        assert_eq!(last.recv().unwrap().unwrap(), 102);
+        assert!(lock(&fake.0.rows).contains_key(b"\x03".as_slice()));
+    }
+
+    #[test]
+    fn panic_in_a_completion_harms_nobody_else() {
+        let fake = Fake::default();
+        let committer = committer(&fake);
+        committer.submit(put(0, b"\x01", b"1"), Box::new(|_| panic!("as planned")));
+        assert_eq!(
+            submit(&committer, put(1, b"\x01", b"2"))
+                .recv()
+                .unwrap()
+                .unwrap(),
+            2
+        );
+    }
+
+    #[test]
+    fn last_handle_may_be_dropped_by_a_completion() {
+        let fake = Fake::default();
+        let committer = Arc::new(committer(&fake));
+        let theirs = Arc::clone(&committer);
+        let (go, gone) = channel::<()>();
+        let (tell, told) = channel();
+        committer.submit(
+            put(0, b"\x01", b"1"),
+            Box::new(move |_| {
+                let _ = gone.recv();
+                drop(theirs);
+                tell.send(()).unwrap();
+            }),
+        );
+        drop(committer);
+        drop(go);
+        told.recv().unwrap();
+        while fake.steps().last() != Some(&Step::Drop) {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn drop_in_a_forked_child_leaves_the_disk_alone() {
+        let fake = Fake::default();
+        let committer = committer(&fake);
+        submit(&committer, put(0, b"\x01", b"1"))
+            .recv()
+            .unwrap()
+            .unwrap();
+        let before = fake.steps();
+        thread::spawn(move || {
+            PRETENDED.set(Some(process_id() ^ 1));
+            drop(committer);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(fake.steps(), before);
+    }
+
+    #[test]
+    fn committer_conforms() {
+        conformance::backend(|| committer(&Fake::default())).unwrap();
     }
 }

@@ -35,13 +35,14 @@
 
 mod backend;
 mod blind;
-#[cfg(any(feature = "sled", all(test, not(target_arch = "wasm32"))))]
+#[cfg(feature = "sled")]
 mod commit;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod conformance;
 mod error;
 #[cfg(feature = "sled")]
 mod home;
+mod labels;
 mod manifest;
 mod memory;
 mod rows;
@@ -56,6 +57,8 @@ pub use backend::{BACKEND_TABLES, Backend, BackendError, Batch, Completion, MAX_
 pub use error::{Cause, StoreError};
 pub use manifest::{MANIFEST_LEN, Manifest, StoreKeys};
 pub use memory::{Forget, MemoryBackend};
-pub use rows::{Changes, MAX_ROW, MAX_SUFFIX, META_TABLE, MemoryRows, RowName, Rows, Staged};
+pub use rows::{
+    Changes, MAX_ROW, MAX_SUFFIX, META_TABLE, MemoryRows, RowName, Rows, Staged, Visit,
+};
 pub use sink::{Image, Loaded, Sink};
 pub use store::Store;

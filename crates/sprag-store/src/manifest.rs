@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic(8) "SPRAG\0st" ‖ version u16 ‖ store id(16) ‖ epoch u64 ‖ key slot(29)      associated data of the seal
-//! ‖ seal(unlock key, "Sprag/1 store key", storage key(32) ‖ names key(32))          96 bytes
+//! ‖ seal(unlock key, "Sprag/1 store manifest", storage key(32) ‖ names key(32))          96 bytes
 //! ‖ SHA-256 of all of the above (32)
 //! ```
 //!
@@ -11,12 +11,11 @@
 use std::fmt;
 
 use rand_core::CryptoRng;
-use sprag_crypto::kdf::{hkdf, sha256};
-use sprag_crypto::seal::SealKey;
+use sprag_crypto::{SealKey, hkdf, sha256};
 use sprag_keys::{Key, KeySlot, UnlockKey};
 use zeroize::Zeroizing;
 
-use crate::StoreError;
+use crate::{StoreError, labels};
 
 /// The size of an encoded manifest in bytes.
 pub const MANIFEST_LEN: usize = HEADER_LEN + WRAPPED_LEN + HASH_LEN;
@@ -28,7 +27,6 @@ const HEADER_LEN: usize = MAGIC.len() + 2 + ID_LEN + 8 + KeySlot::LEN;
 const KEY_LEN: usize = 32;
 const WRAPPED_LEN: usize = 2 * KEY_LEN + 32;
 const HASH_LEN: usize = 32;
-const LABEL: &[u8] = b"Sprag/1 store key";
 
 /// The keys of a store: one of its epoch, for rows, and one of its lifetime, for names.
 pub struct StoreKeys {
@@ -113,7 +111,7 @@ impl Manifest {
         let (storage, names) = secret.split_at_mut(KEY_LEN);
         storage.copy_from_slice(keys.storage.as_slice());
         names.copy_from_slice(keys.names.as_slice());
-        let wrapped = sealer(&unlock).seal(LABEL, &bytes, secret.as_slice(), rng);
+        let wrapped = sealer(&unlock).seal(labels::MANIFEST, &bytes, secret.as_slice(), rng);
         bytes.extend_from_slice(&wrapped);
         bytes.extend_from_slice(&sha256(&[&bytes]));
         Ok(Self {
@@ -179,7 +177,7 @@ impl Manifest {
             .ok_or(INTERNAL)?;
         let wrapped = rest.first_chunk::<WRAPPED_LEN>().ok_or(INTERNAL)?;
         let secret = sealer(&unlock)
-            .open(LABEL, header, wrapped)
+            .open(labels::MANIFEST, header, wrapped)
             .map_err(|_| StoreError::WrongKey)?;
         let (storage, names) = secret.split_first_chunk::<KEY_LEN>().ok_or(INTERNAL)?;
         let names = names.first_chunk::<KEY_LEN>().ok_or(INTERNAL)?;
@@ -204,7 +202,7 @@ impl fmt::Debug for Manifest {
 }
 
 fn sealer(unlock: &UnlockKey) -> SealKey {
-    SealKey::from_bytes(*unlock.as_bytes())
+    SealKey::from_bytes(unlock.as_bytes())
 }
 
 #[cfg(test)]

@@ -33,3 +33,14 @@ impl Default for MemoryBackend {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[test]
+    fn memory_backend_conforms() {
+        conformance::backend(MemoryBackend::new).unwrap();
+    }
+}

@@ -131,10 +131,6 @@ impl Changes {
 
     /// What becomes of a row: `None` if it is not touched, `Some(None)` if it is deleted.
     #[must_use]
-    #[expect(
-        clippy::option_option,
-        reason = "untouched, deleted and written are three things"
-    )]
     pub fn get(&self, name: &RowName) -> Option<Option<&[u8]>> {
         self.0
             .get(name)
@@ -199,6 +195,9 @@ impl fmt::Debug for Changes {
     }
 }
 
+/// What a scan calls for each row: with a name, or what is left of it, and the value. It may end the scan.
+pub type Visit<'v> = &'v mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v);
+
 /// A consistent view of rows.
 pub trait Rows {
     /// The value of a row.
@@ -221,7 +220,7 @@ pub trait Rows {
         &self,
         prefix: &RowName,
         except: &[&RowName],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StoreError>;
 
     /// Visits the rows below a prefix: see [`Rows::scan_except`].
@@ -229,11 +228,7 @@ pub trait Rows {
     /// # Errors
     ///
     /// Those of the store behind it. The visitor may have seen rows by then.
-    fn scan(
-        &self,
-        prefix: &RowName,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, prefix: &RowName, visit: Visit<'_>) -> Result<(), StoreError> {
         self.scan_except(prefix, &[], visit)
     }
 }
@@ -294,7 +289,7 @@ impl Rows for MemoryRows {
         &self,
         prefix: &RowName,
         except: &[&RowName],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StoreError> {
         for (name, suffix, value) in below(&self.0, prefix) {
             if !except.contains(&name) && visit(suffix, value).is_break() {
@@ -389,7 +384,7 @@ impl Rows for Staged<'_> {
         &self,
         prefix: &RowName,
         except: &[&RowName],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StoreError> {
         let mut hidden = except.to_vec();
         let mut ours = Vec::new();

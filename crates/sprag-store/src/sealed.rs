@@ -1,7 +1,7 @@
 //! Sealed values, and the digest over all of them.
 //!
 //! ```text
-//! value = seal(rows key, "Sprag/1 row", AD = schema u16 ‖ physical name, plaintext)         32 bytes longer
+//! value = seal(rows key, "Sprag/1 store row", AD = schema u16 ‖ physical name, plaintext)         32 bytes longer
 //! plaintext = 0 ‖ value            a row without an owner
 //!           | 1 ‖ inner(16) ‖ value
 //! ```
@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 
 use rand_core::CryptoRng;
-use sprag_crypto::kdf::hmac;
-use sprag_crypto::seal::SealKey;
+use sprag_crypto::{SealKey, hmac};
 use zeroize::Zeroizing;
 
-use crate::StoreError;
 use crate::blind::{BLIND_LEN, Inner};
 use crate::manifest::StoreKeys;
+use crate::{StoreError, labels};
 
 /// The version of names, seals and the meta row.
 pub(crate) const SCHEMA: u16 = 1;
@@ -23,7 +22,6 @@ pub(crate) const SCHEMA: u16 = 1;
 /// Where the meta row stands.
 pub(crate) const META_KEY: &[u8] = &[0];
 
-const LABEL: &[u8] = b"Sprag/1 row";
 const DAMAGED: StoreError = StoreError::Damaged("a row does not open");
 
 /// Seals and opens rows.
@@ -57,8 +55,8 @@ impl Opened {
 impl Sealer {
     pub(crate) fn new(keys: &StoreKeys) -> Self {
         Self {
-            rows: SealKey::from_bytes(*keys.of_epoch(b"Sprag/1 store rows")),
-            digest: keys.of_epoch(b"Sprag/1 store digest"),
+            rows: SealKey::from_bytes(&keys.of_epoch(labels::ROWS)),
+            digest: keys.of_epoch(labels::DIGEST),
         }
     }
 
@@ -73,13 +71,14 @@ impl Sealer {
         plaintext.push(u8::from(inner.is_some()));
         plaintext.extend_from_slice(inner.map_or(&[], |inner| inner.as_slice()));
         plaintext.extend_from_slice(value);
-        self.rows.seal(LABEL, &associated(key), &plaintext, rng)
+        self.rows
+            .seal(labels::ROW, &associated(key), &plaintext, rng)
     }
 
     pub(crate) fn open(&self, key: &[u8], sealed: &[u8]) -> Result<Opened, StoreError> {
         let plaintext = self
             .rows
-            .open(LABEL, &associated(key), sealed)
+            .open(labels::ROW, &associated(key), sealed)
             .map_err(|_| DAMAGED)?;
         let inner = match plaintext.split_first().ok_or(DAMAGED)? {
             (0, _) => None,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use crate::backend::{Backend, BackendError, Batch, Completion, Deferred};
 use crate::error::StoreError;
+use crate::rows::Visit;
 use crate::sys::lock;
 
 /// What a [`Sink`] held when it was loaded.
@@ -89,7 +89,7 @@ struct State {
     /// Copied on write only while a scan is looking at it.
     loaded: Arc<Loaded>,
     /// What waits for the next batch.
-    lazy: Option<(Batch, Vec<Completion>)>,
+    lazy: Option<(Batch, Waiting)>,
     failed: Option<BackendError>,
 }
 
@@ -125,14 +125,14 @@ impl<S: Sink> Image<S> {
     }
 
     /// The completion to give to the sink: a failure poisons the image, and all who waited hear of it.
-    fn completion(&self, waiting: Vec<Completion>) -> Completion {
+    fn completion(&self, waiting: Waiting) -> Completion {
         let state = Arc::clone(&self.state);
         Box::new(move |result| {
             if result.is_err() {
                 lock(&state).failed.get_or_insert(BackendError::Poisoned);
             }
-            for done in waiting {
-                done(result.clone());
+            for (sequence, done) in waiting {
+                done(result.clone().map(|_| sequence));
             }
         })
     }
@@ -154,6 +154,7 @@ impl<S: Sink> Image<S> {
         if let Err(error) = Arc::make_mut(&mut state.loaded).apply(&batch) {
             return Err((error, done));
         }
+        let sequence = batch.sequence();
         let (merged, mut waiting) = match state.lazy.take() {
             None => (batch, Vec::new()),
             Some((mut earlier, waiting)) => match earlier.merge(batch) {
@@ -161,7 +162,7 @@ impl<S: Sink> Image<S> {
                 Err(error) => return Err((error, done)),
             },
         };
-        waiting.push(done);
+        waiting.push((sequence, done));
         if merged.is_lazy() {
             state.lazy = Some((merged, waiting));
             return Ok(None);
@@ -169,7 +170,7 @@ impl<S: Sink> Image<S> {
         Ok(Some(self.append(merged, waiting)))
     }
 
-    fn append(&self, batch: Batch, waiting: Vec<Completion>) -> Deferred {
+    fn append(&self, batch: Batch, waiting: Waiting) -> Deferred {
         let (deferred, done) = Deferred::new(self.completion(waiting));
         self.sink.append(batch, done);
         deferred
@@ -177,6 +178,9 @@ impl<S: Sink> Image<S> {
 }
 
 type Refused = (BackendError, Completion);
+
+/// Completions, with the numbers of their batches.
+type Waiting = Vec<(u64, Completion)>;
 
 impl<S> fmt::Debug for Image<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,11 +197,7 @@ impl<S: Sink> Backend for Image<S> {
         }
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), BackendError> {
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError> {
         let loaded = self.snapshot()?;
         let from = std::ops::Bound::Included(prefix);
         for (key, value) in loaded
@@ -237,12 +237,98 @@ impl<S: Sink> Backend for Image<S> {
             Ok(deferred) => deferred.release(),
             Err(waiting) => waiting
                 .into_iter()
-                .for_each(|done| done(Err(StoreError::Poisoned))),
+                .for_each(|(_, done)| done(Err(StoreError::Poisoned))),
         }
         match failed {
             Some(BackendError::Closed) => Ok(()),
             Some(error) => self.sink.close().and(Err(error)),
             None => self.sink.close(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::conformance;
+
+    /// A place that several sinks write to, as two tabs of a browser do. It answers later, from a thread of its own.
+    #[derive(Clone)]
+    struct Shared {
+        place: Arc<Mutex<Loaded>>,
+        later: mpsc::Sender<(Completion, Result<u64, StoreError>)>,
+    }
+
+    impl Default for Shared {
+        fn default() -> Self {
+            let (later, answers) = mpsc::channel::<(Completion, Result<u64, StoreError>)>();
+            std::thread::spawn(move || answers.into_iter().for_each(|(done, result)| done(result)));
+            Self {
+                place: Arc::default(),
+                later,
+            }
+        }
+    }
+
+    impl Sink for Shared {
+        fn load(&self) -> Result<Loaded, BackendError> {
+            Ok(lock(&self.place).clone())
+        }
+
+        fn append(&self, batch: Batch, done: Completion) {
+            let outcome = lock(&self.place).apply(&batch);
+            let result = outcome.map(|()| batch.sequence()).map_err(StoreError::from);
+            self.later.send((done, result)).unwrap();
+        }
+    }
+
+    #[test]
+    fn image_conforms() {
+        conformance::backend(|| Image::load(Shared::default()).unwrap()).unwrap();
+        let place = Shared::default();
+        conformance::durable_backend(|| Image::load(place.clone()).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn sink_conforms() {
+        let place = Shared::default();
+        conformance::sink(|| place.clone()).unwrap();
+    }
+
+    #[test]
+    fn sink_without_a_fence_is_found_out() {
+        struct Careless(Shared);
+        impl Sink for Careless {
+            fn load(&self) -> Result<Loaded, BackendError> {
+                self.0.load()
+            }
+            fn append(&self, batch: Batch, done: Completion) {
+                lock(&self.0.place).sequence = batch.follows();
+                self.0.append(batch, done);
+            }
+        }
+        let place = Shared::default();
+        assert!(conformance::sink(|| Careless(place.clone())).is_err());
+    }
+
+    #[test]
+    fn second_writer_loses_and_is_poisoned() {
+        let place = Shared::default();
+        let first = Image::load(place.clone()).unwrap();
+        let second = Image::load(place.clone()).unwrap();
+        let submit = |image: &Image<Shared>| {
+            let (tell, told) = mpsc::channel();
+            image.submit(
+                Batch::after(0),
+                Box::new(move |result| tell.send(result).unwrap()),
+            );
+            told.recv().unwrap()
+        };
+        submit(&first).unwrap();
+        assert!(matches!(submit(&second), Err(StoreError::StoreInUse)));
+        assert!(matches!(second.get(b"\x01"), Err(BackendError::Poisoned)));
+        first.get(b"\x01").unwrap();
     }
 }

@@ -8,7 +8,6 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -20,6 +19,7 @@ use ::sled::{Config, Db, Error, Mode, Tree};
 use crate::StoreError;
 use crate::backend::{BACKEND_TABLES, BackendError, RowMap};
 use crate::commit::{Committer, Disk};
+use crate::rows::Visit;
 use crate::sys::{LockFile, names_in, remove_file, sync_dir};
 
 /// The one tree.
@@ -94,11 +94,7 @@ impl Disk for SledDisk {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), BackendError> {
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError> {
         for row in self.tree.scan_prefix(prefix) {
             let (key, value) = row.map_err(from_sled)?;
             let ours = key.first().is_none_or(|table| *table >= BACKEND_TABLES);
@@ -222,5 +218,59 @@ fn from_sled(error: Error) -> BackendError {
         Error::Corruption { .. } => BackendError::Damaged("the database says so"),
         Error::CollectionNotFound(_) => BackendError::Damaged("the table of rows is missing"),
         error => BackendError::Other(Arc::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    fn open(dir: &Path) -> Committer<SledDisk> {
+        let expect = if dir.join("db").exists() {
+            Expect::Database
+        } else {
+            Expect::Nothing
+        };
+        let lock = Arc::new(LockFile::acquire(&dir.join("LOCK")).unwrap());
+        SledDisk::open(dir, expect, lock).unwrap()
+    }
+
+    #[test]
+    fn sled_conforms() {
+        let mut dirs = Vec::new();
+        conformance::backend(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let backend = open(dir.path());
+            dirs.push(dir);
+            backend
+        })
+        .unwrap();
+        for dir in &dirs {
+            let blobs = dir.path().join("blobs");
+            assert!(!blobs.exists() || names_in(&blobs).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn sled_keeps_what_was_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        conformance::durable_backend(|| open(dir.path())).unwrap();
+    }
+
+    #[test]
+    fn database_without_its_files_or_rows_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()));
+        let reopen = || {
+            let lock = Arc::new(LockFile::acquire(&dir.path().join("LOCK")).unwrap());
+            SledDisk::open(dir.path(), Expect::Database, lock).map(drop)
+        };
+        // Opened but never committed to: there is no sequence number.
+        assert!(matches!(reopen(), Err(StoreError::Damaged(_))));
+        std::fs::write(dir.path().join("conf"), []).unwrap();
+        assert!(matches!(reopen(), Err(StoreError::Damaged(_))));
+        std::fs::remove_file(dir.path().join("db")).unwrap();
+        assert!(matches!(reopen(), Err(StoreError::Damaged(_))));
     }
 }

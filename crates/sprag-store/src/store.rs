@@ -16,7 +16,7 @@ use crate::blind::{Blinder, Physical};
 use crate::error::StoreError;
 use crate::manifest::StoreKeys;
 use crate::memory::MemoryBackend;
-use crate::rows::{Changes, META_TABLE, RowName, Rows};
+use crate::rows::{Changes, META_TABLE, RowName, Rows, Visit};
 use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer};
 use crate::sys::{lock, process_id};
 
@@ -280,7 +280,7 @@ impl Rows for Store {
         &self,
         prefix: &RowName,
         except: &[&RowName],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), StoreError> {
         let inner = &*self.0;
         inner.ready()?;
@@ -430,4 +430,390 @@ impl Drop for Inner {
 /// A closed store stays closed.
 fn poison(health: &AtomicU8) {
     let _ = health.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use proptest::prelude::*;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+    use crate::backend::BackendError;
+    use crate::rows::{MAX_ROW, MemoryRows, Staged};
+    use crate::sink::{Image, Loaded, Sink};
+    use crate::sys::tests::PRETENDED;
+
+    /// A sink whose rows a test can see, and meddle with, and that fails when it is told to.
+    #[derive(Clone, Default)]
+    struct Bench {
+        place: Arc<Mutex<Loaded>>,
+        fails: Arc<Mutex<Option<BackendError>>>,
+    }
+
+    impl Sink for Bench {
+        fn load(&self) -> Result<Loaded, BackendError> {
+            Ok(lock(&self.place).clone())
+        }
+
+        fn append(&self, batch: Batch, done: Completion) {
+            let fault = lock(&self.fails).clone();
+            let outcome = fault.map_or_else(|| lock(&self.place).apply(&batch), Err);
+            done(outcome.map(|()| batch.sequence()).map_err(StoreError::from));
+        }
+    }
+
+    impl Bench {
+        fn create(&self) -> Store {
+            let store =
+                Store::create_over(Image::load(self.clone()).unwrap(), &keys(), rng()).unwrap();
+            store.commit_blocking(Changes::new()).unwrap();
+            store
+        }
+
+        fn open(&self) -> Result<Store, StoreError> {
+            Store::open_over(Image::load(self.clone()).unwrap(), &keys(), rng())
+        }
+
+        fn rows(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+            lock(&self.place).rows.clone()
+        }
+
+        fn meddle(&self, rows: BTreeMap<Vec<u8>, Vec<u8>>) {
+            lock(&self.place).rows = rows;
+        }
+    }
+
+    fn rng() -> ChaCha20Rng {
+        ChaCha20Rng::from_seed([3; 32])
+    }
+
+    fn keys() -> StoreKeys {
+        StoreKeys::generate(&mut ChaCha20Rng::from_seed([4; 32]))
+    }
+
+    fn row(n: u8) -> RowName {
+        RowName::owned(0x12, "bob", [n])
+    }
+
+    fn put(name: RowName, value: &[u8]) -> Changes {
+        let mut changes = Changes::new();
+        changes.put(name, value.to_vec());
+        changes
+    }
+
+    fn is_damaged<T>(result: Result<T, StoreError>) -> bool {
+        matches!(result, Err(StoreError::Damaged(_)))
+    }
+
+    #[test]
+    fn missing_added_swapped_and_outdated_rows_are_found_by_open() {
+        let bench = Bench::default();
+        let store = bench.create();
+        store.commit_blocking(put(row(1), b"old")).unwrap();
+        let before = bench.rows();
+        store.commit_blocking(put(row(1), b"new")).unwrap();
+        store.commit_blocking(put(row(2), b"two")).unwrap();
+        let good = bench.rows();
+        let keys: Vec<Vec<u8>> = good
+            .keys()
+            .filter(|key| *key != META_KEY)
+            .cloned()
+            .collect();
+        let [one, two] = keys.try_into().unwrap();
+
+        let mut missing = good.clone();
+        missing.remove(&one);
+        let mut added = good.clone();
+        added.insert(b"\x13more".to_vec(), good[&one].clone());
+        let mut swapped = good.clone();
+        swapped.insert(one.clone(), good[&two].clone());
+        swapped.insert(two.clone(), good[&one].clone());
+        let mut outdated = good.clone();
+        outdated.insert(one.clone(), before[&one].clone());
+        let mut old_meta = good.clone();
+        old_meta.insert(META_KEY.to_vec(), before[META_KEY].clone());
+        let mut flipped = good.clone();
+        flipped.get_mut(&two).unwrap()[40] ^= 1;
+        for wrong in [
+            missing,
+            added,
+            swapped,
+            outdated,
+            old_meta,
+            flipped,
+            BTreeMap::new(),
+        ] {
+            bench.meddle(wrong);
+            assert!(is_damaged(bench.open()));
+        }
+        bench.meddle(good);
+        assert_eq!(
+            bench
+                .open()
+                .unwrap()
+                .get(&row(1))
+                .unwrap()
+                .unwrap()
+                .as_slice(),
+            b"new"
+        );
+    }
+
+    #[test]
+    fn swapped_values_do_not_open_even_when_nobody_counted() {
+        let bench = Bench::default();
+        let store = bench.create();
+        let mut changes = put(row(1), b"one");
+        changes.put(row(2), b"two".to_vec());
+        store.commit_blocking(changes).unwrap();
+        drop(store);
+        // Below an open store, where the digest is not looked at.
+        let image = Image::load(bench.clone()).unwrap();
+        let sequence = lock(&bench.place).sequence;
+        let rows = bench.rows();
+        let names: Vec<&Vec<u8>> = rows.keys().filter(|key| *key != META_KEY).collect();
+        let mut batch = Batch::after(sequence);
+        batch.put(names[0].clone(), rows[names[1]].clone());
+        image.submit(batch, Box::new(|result| assert!(result.is_ok())));
+        let meta = Meta {
+            sequence: sequence + 1,
+            digest: Digest::default(),
+        };
+        let store = Store::assemble(image, &keys(), rng(), meta);
+        assert!(is_damaged(store.get(&row(1))) || is_damaged(store.get(&row(2))));
+        assert!(matches!(store.get(&row(2)), Err(StoreError::Poisoned)));
+    }
+
+    #[test]
+    fn keys_of_another_store_open_nothing() {
+        let bench = Bench::default();
+        drop(bench.create());
+        let other = StoreKeys::generate(&mut ChaCha20Rng::from_seed([5; 32]));
+        let store = Store::open_over(Image::load(bench).unwrap(), &other, rng());
+        assert!(is_damaged(store));
+    }
+
+    #[test]
+    fn failed_commit_poisons_reads_and_writes_until_the_store_is_opened_again() {
+        let bench = Bench::default();
+        let store = bench.create();
+        store.commit_blocking(put(row(1), b"one")).unwrap();
+        *lock(&bench.fails) = Some(BackendError::Full);
+        assert!(matches!(
+            store.commit_blocking(put(row(1), b"two")),
+            Err(StoreError::Full)
+        ));
+        *lock(&bench.fails) = None;
+        let clone = store.clone();
+        assert!(matches!(clone.get(&row(1)), Err(StoreError::Poisoned)));
+        let scanned = clone.scan(&row(1), &mut |_, _| ControlFlow::Continue(()));
+        assert!(matches!(scanned, Err(StoreError::Poisoned)));
+        assert!(matches!(
+            clone.commit_blocking(Changes::new()),
+            Err(StoreError::Poisoned)
+        ));
+        assert!(matches!(
+            clone.submit_lazy(Changes::new()),
+            Err(StoreError::Poisoned)
+        ));
+        assert!(matches!(store.close(), Err(StoreError::Poisoned)));
+        store.close().unwrap();
+        assert!(matches!(clone.get(&row(1)), Err(StoreError::Closed)));
+        assert_eq!(
+            bench
+                .open()
+                .unwrap()
+                .get(&row(1))
+                .unwrap()
+                .unwrap()
+                .as_slice(),
+            b"one"
+        );
+    }
+
+    #[test]
+    fn second_store_over_one_place_is_noticed() {
+        let bench = Bench::default();
+        let first = bench.create();
+        let second = bench.open().unwrap();
+        first.commit_blocking(put(row(1), b"one")).unwrap();
+        assert!(matches!(
+            second.commit_blocking(put(row(1), b"two")),
+            Err(StoreError::StoreInUse)
+        ));
+        assert!(matches!(second.get(&row(1)), Err(StoreError::Poisoned)));
+        assert_eq!(first.get(&row(1)).unwrap().unwrap().as_slice(), b"one");
+    }
+
+    #[test]
+    fn forked_child_is_refused_everything_and_harms_nothing() {
+        let bench = Bench::default();
+        let store = bench.create();
+        let theirs = store.clone();
+        thread::spawn(move || {
+            PRETENDED.set(Some(process_id() ^ 1));
+            let forked =
+                |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::Forked)));
+            forked(theirs.get(&row(1)).map(drop));
+            forked(theirs.scan(&row(1), &mut |_, _| ControlFlow::Continue(())));
+            forked(theirs.commit_blocking(put(row(1), b"one")).map(drop));
+            forked(theirs.submit_lazy(put(row(1), b"one")));
+            forked(theirs.close());
+        })
+        .join()
+        .unwrap();
+        store.commit_blocking(put(row(1), b"two")).unwrap();
+        assert_eq!(store.get(&row(1)).unwrap().unwrap().as_slice(), b"two");
+    }
+
+    #[cfg(feature = "sled")]
+    #[test]
+    fn forked_child_that_drops_the_store_does_not_let_the_lock_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = sprag_keys::Key::raw([7; 32]);
+        let store = Store::create(dir.path(), &key, rng()).unwrap();
+        let path = dir.path().to_owned();
+        thread::spawn(move || {
+            PRETENDED.set(Some(process_id() ^ 1));
+            drop(store);
+        })
+        .join()
+        .unwrap();
+        let us = process_id();
+        assert!(matches!(
+            Store::open(path, &key, rng()),
+            Err(StoreError::Locked { owner }) if owner == Some(us)
+        ));
+    }
+
+    #[test]
+    fn completion_may_submit_and_read() {
+        let store = Bench::default().create();
+        let (tell, told) = mpsc::channel();
+        let again = store.clone();
+        store.submit(
+            put(row(1), b"one"),
+            Box::new(move |result| {
+                result.unwrap();
+                assert!(again.get(&row(1)).unwrap().is_some());
+                again.submit(
+                    put(row(2), b"two"),
+                    Box::new(move |result| tell.send(result).unwrap()),
+                );
+            }),
+        );
+        told.recv().unwrap().unwrap();
+        assert!(store.get(&row(2)).unwrap().is_some());
+    }
+
+    #[test]
+    fn deleting_what_is_not_there_writes_nothing() {
+        let bench = Bench::default();
+        let store = bench.create();
+        let mut changes = Changes::new();
+        changes.delete(row(1));
+        store.commit_blocking(changes).unwrap();
+        assert_eq!(bench.rows().len(), 1);
+        drop(store);
+        bench.open().unwrap();
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Commit(Vec<(u8, u8, Option<u16>)>),
+        Lazy(Vec<(u8, u8, Option<u16>)>),
+        Reopen,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let change = (0..6_u8, 0..8_u8, proptest::option::of(0..300_u16));
+        let changes = proptest::collection::vec(change, 0..6);
+        prop_oneof![
+            4 => changes.clone().prop_map(Op::Commit),
+            2 => changes.prop_map(Op::Lazy),
+            1 => Just(Op::Reopen),
+        ]
+    }
+
+    /// Tables 1 to 3 have no owners, 4 to 6 have two.
+    fn name(table: u8, suffix: u8) -> RowName {
+        match table {
+            0..3 => RowName::plain(table + 1, [suffix]),
+            _ => RowName::owned(table + 1, [suffix % 2], [suffix]),
+        }
+    }
+
+    fn all(rows: &dyn Rows, prefix: &RowName) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut seen = Vec::new();
+        rows.scan(prefix, &mut |suffix, value| {
+            seen.push((suffix.to_vec(), value.to_vec()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        if prefix.owner().is_none() {
+            seen.sort();
+        }
+        seen
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn store_answers_as_rows_in_memory_do(ops in proptest::collection::vec(op(), 1..30)) {
+            let bench = Bench::default();
+            let mut store = bench.create();
+            let mut model = MemoryRows::new();
+            for op in ops {
+                let (list, lazy) = match op {
+                    Op::Commit(list) => (list, false),
+                    Op::Lazy(list) => (list, true),
+                    Op::Reopen => {
+                        store.close().unwrap();
+                        store = bench.open().unwrap();
+                        continue;
+                    }
+                };
+                let mut changes = Changes::new();
+                for (table, suffix, value) in list {
+                    match value {
+                        Some(len) => changes.put(name(table, suffix), vec![suffix; usize::from(len)]),
+                        None => changes.delete(name(table, suffix)),
+                    }
+                }
+                let staged = Staged::with(&store, changes.clone());
+                model.apply(changes.clone());
+                for table in 0..6 {
+                    let whole = RowName::plain(table + 1, []);
+                    prop_assert_eq!(all(&staged, &whole), all(&model, &whole));
+                }
+                if lazy {
+                    store.submit_lazy(changes).unwrap();
+                } else {
+                    store.commit_blocking(changes).unwrap();
+                }
+                for table in 0..6 {
+                    let whole = RowName::plain(table + 1, []);
+                    prop_assert_eq!(all(&store, &whole), all(&model, &whole));
+                    let owned = RowName::owned(table + 1, [1], []);
+                    prop_assert_eq!(all(&store, &owned), all(&model, &owned));
+                    for suffix in 0..8 {
+                        let name = name(table, suffix);
+                        prop_assert_eq!(store.get(&name).unwrap(), model.get(&name).unwrap());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn largest_row_fits() {
+        let store = Bench::default().create();
+        store.commit_blocking(put(row(1), &[1; MAX_ROW])).unwrap();
+        assert_eq!(store.get(&row(1)).unwrap().unwrap().len(), MAX_ROW);
+    }
 }
