@@ -1,0 +1,129 @@
+//! Damaged files: a store says so, or has lost nothing. It never panics, and is never silently empty.
+#![cfg(feature = "sled")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sprag_keys::Key;
+use sprag_store::{Changes, RowName, Rows, Store, StoreError};
+
+const ROWS: u32 = 300;
+
+fn row(n: u32) -> RowName {
+    RowName::owned(0x12, n.to_be_bytes(), n.to_be_bytes())
+}
+
+fn open(home: &Path) -> Result<Store, StoreError> {
+    Store::open(home, &Key::raw([7; 32]), ChaCha20Rng::from_seed([9; 32]))
+}
+
+fn filled(home: &Path) {
+    let store = Store::create(home, &Key::raw([7; 32]), ChaCha20Rng::from_seed([8; 32])).unwrap();
+    for round in 0..3 {
+        let mut changes = Changes::new();
+        for n in 0..ROWS {
+            changes.put(row(n), vec![u8::try_from((n + round) % 251).unwrap(); 400]);
+        }
+        store.commit_blocking(changes).unwrap();
+    }
+    store.close().unwrap();
+    // Once more, so that there is a snapshot too.
+    drop(open(home).unwrap());
+}
+
+fn intact(store: &Store) -> bool {
+    (0..ROWS).all(|n| {
+        let value = store.get(&row(n)).ok().flatten();
+        value.is_some_and(|value| *value == vec![u8::try_from((n + 2) % 251).unwrap(); 400])
+    })
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else {
+            found.push(path)
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target)
+        } else {
+            fs::copy(&path, &target).map(drop).unwrap()
+        }
+    }
+}
+
+#[test]
+fn damaged_store_says_so_or_has_lost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let mut rng = ChaCha20Rng::from_seed([1; 32]);
+    let (mut intact_count, mut refused) = (0, 0);
+    for path in files(dir.path()) {
+        let name = path.strip_prefix(dir.path()).unwrap().to_owned();
+        if name == Path::new("LOCK") {
+            continue;
+        }
+        let content = fs::read(&path).unwrap();
+        let trials = if name.ends_with("db") { 24 } else { 6 };
+        for trial in 0..trials {
+            let copied = tempfile::tempdir().unwrap();
+            copy(dir.path(), copied.path());
+            let mut damaged = content.clone();
+            let at = usize::try_from(rng.next_u64() % content.len() as u64).unwrap();
+            match trial % 3 {
+                0 => damaged[at] ^= 1 << (rng.next_u32() % 8),
+                1 => damaged
+                    .iter_mut()
+                    .skip(at)
+                    .take(4_096)
+                    .for_each(|byte| *byte = 0),
+                _ => damaged.truncate(at),
+            }
+            fs::write(copied.path().join(&name), damaged).unwrap();
+            match open(copied.path()) {
+                Ok(store) => {
+                    assert!(intact(&store), "{} {trial} {at}", name.display());
+                    intact_count += 1;
+                }
+                Err(error) => {
+                    assert!(
+                        matches!(
+                            error,
+                            StoreError::Damaged(_)
+                                | StoreError::UnsupportedVersion
+                                | StoreError::Io(_)
+                                | StoreError::Backend(_)
+                        ),
+                        "{} {trial} {at}: {error:?}",
+                        name.display()
+                    );
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(
+        intact_count > 0 && refused > 10,
+        "{intact_count} intact, {refused} refused"
+    );
+}

@@ -1,0 +1,140 @@
+//! `kill -9` at any moment: what was acknowledged is there, whole, and at most one commit more.
+#![cfg(all(feature = "sled", unix))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sprag_keys::Key;
+use sprag_store::{Changes, RowName, Rows, Store, StoreError};
+
+const HOME: &str = "SPRAG_TEST_KILL_HOME";
+const KILLS: usize = 20;
+
+fn open(home: &Path) -> Result<Store, StoreError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).unwrap();
+    Store::open(home, &Key::raw([7; 32]), ChaCha20Rng::from_seed(seed))
+}
+
+/// Every commit writes its number to the same row, and a new row, and takes away the one from ten commits ago.
+fn step(n: u64) -> Changes {
+    let mut changes = Changes::new();
+    changes.put(RowName::plain(0x01, []), n.to_be_bytes().to_vec());
+    changes.put(
+        RowName::owned(0x02, "bob", n.to_be_bytes()),
+        vec![0xab; 200],
+    );
+    if let Some(old) = n.checked_sub(10) {
+        changes.delete(RowName::owned(0x02, "bob", old.to_be_bytes()));
+    }
+    changes
+}
+
+fn committed(store: &Store) -> u64 {
+    let row = store.get(&RowName::plain(0x01, [])).unwrap();
+    row.map_or(0, |row| {
+        u64::from_be_bytes(row.as_slice().try_into().unwrap())
+    })
+}
+
+/// The child: not a test of its own, but this one started again.
+#[test]
+fn child_that_commits_until_it_is_killed() {
+    let Some(home) = std::env::var_os(HOME) else {
+        return;
+    };
+    let store = open(Path::new(&home)).unwrap();
+    for n in committed(&store) + 1.. {
+        store.commit_blocking(step(n)).unwrap();
+        println!("\nacked {n}");
+    }
+}
+
+fn spawn(home: &Path) -> (Child, mpsc::Receiver<u64>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "child_that_commits_until_it_is_killed",
+            "--nocapture",
+        ])
+        .env(HOME, home)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if let Some(n) = line.strip_prefix("acked ") {
+                // A line that the kill cut short says less than was acknowledged, never more.
+                let _ = tell.send(n.parse().unwrap());
+            }
+        }
+    });
+    (child, told)
+}
+
+#[test]
+fn killed_store_holds_what_was_acknowledged_and_at_most_one_commit_more() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(
+        Store::create(
+            dir.path(),
+            &Key::raw([7; 32]),
+            ChaCha20Rng::from_seed([1; 32]),
+        )
+        .unwrap(),
+    );
+    let mut rng = ChaCha20Rng::from_seed([2; 32]);
+    let mut acked = 0;
+    for kill in 0..KILLS {
+        let (mut child, told) = spawn(dir.path());
+        // Every fifth is killed while it opens, or before.
+        if kill % 5 == 4 {
+            std::thread::sleep(Duration::from_millis(rng.next_u64() % 30));
+        } else {
+            let commits = rng.next_u64() % 40 + 1;
+            for _ in 0..commits {
+                acked = told.recv_timeout(Duration::from_secs(60)).unwrap();
+            }
+            assert!(
+                matches!(open(dir.path()), Err(StoreError::Locked { owner }) if owner == Some(child.id()))
+            );
+            std::thread::sleep(Duration::from_micros(rng.next_u64() % 5_000));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acked = told.iter().last().unwrap_or(acked);
+
+        let store = open(dir.path()).unwrap();
+        let found = committed(&store);
+        assert!(
+            found == acked || found == acked + 1,
+            "acknowledged {acked}, found {found}"
+        );
+        let mut rows = Vec::new();
+        store
+            .scan(&RowName::owned(0x02, "bob", []), &mut |suffix, value| {
+                assert_eq!(value, [0xab; 200]);
+                rows.push(u64::from_be_bytes(suffix.try_into().unwrap()));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let expected: Vec<u64> = (found.saturating_sub(9).max(1)..=found).collect();
+        assert_eq!(rows, expected);
+        acked = found;
+    }
+    assert!(acked > 0);
+}
