@@ -209,7 +209,10 @@ impl State {
     }
 }
 
-fn begin(role: Role, secret: HandshakeSecret) -> Result<(Constants, HandshakeParts), StartError> {
+fn begin(
+    role: Role,
+    secret: HandshakeSecret,
+) -> Result<(Constants, Box<HandshakeParts>), StartError> {
     let parts = secret.into_parts();
     if parts.features.contains(Features::PQ_RATCHET) {
         return Err(StartError::Unsupported);
