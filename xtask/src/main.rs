@@ -3,6 +3,7 @@
 
 mod ci;
 mod code;
+mod codegen;
 mod metadata;
 mod tidy;
 
@@ -44,6 +45,8 @@ fn run(args: &[String]) -> Outcome {
     match args {
         [chore, steps @ ..] if chore == "ci" => ci::run(&root, steps),
         [chore] if chore == "tidy" => tidy::run(&root),
+        [chore] if chore == "codegen" => codegen::run(&root, false),
+        [chore, flag] if chore == "codegen" && flag == "--check" => codegen::run(&root, true),
         _ => Err(USAGE.into()),
     }
 }

@@ -159,9 +159,5 @@ impl KemPrivateKey {
 
 fn wipe(key: &mut mlkem1024::MlKem1024PrivateKey) {
     let length = key.as_slice().len();
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the length of the key itself; the library offers no other way in"
-    )]
     key[0..length].zeroize();
 }

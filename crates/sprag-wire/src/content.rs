@@ -1,0 +1,380 @@
+//! What is said inside the body seal ("The protocol", §6). Secret: wiped, and printed by nobody.
+
+use prost::Message;
+use sprag_crypto::{Salt, SessionId};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::generated::sprag::v1 as pb;
+use crate::{BadContent, UserId, limits};
+
+/// One content: a body, and riders that go on any body.
+pub struct Content {
+    message_id: [u8; 16],
+    sent_at: u64,
+    body: Body,
+    received: Vec<Salt>,
+    device_list: Option<Vec<u8>>,
+    reset: Vec<SessionId>,
+}
+
+/// What a content is about. Rules for who may send what are checked by [`Content::check_body`].
+#[non_exhaustive]
+pub enum Body {
+    /// Bytes for the application.
+    Application(Vec<u8>),
+    /// Copy of what our own user sent to others.
+    #[non_exhaustive]
+    Sync {
+        /// The users of the conversation, as received.
+        to: Vec<String>,
+        /// What was sent.
+        application: Vec<u8>,
+    },
+    /// Salts of frames that could not be read, as received.
+    Retry(Vec<Vec<u8>>),
+    /// Nothing.
+    Ack,
+    /// Keys of the account.
+    KeyShare(KeyShare),
+    /// Something that this version does not know.
+    Unsupported,
+}
+
+impl Body {
+    /// A sync copy.
+    #[must_use]
+    pub fn sync(to: Vec<String>, application: Vec<u8>) -> Self {
+        Self::Sync { to, application }
+    }
+}
+
+/// Keys of the account, as received ("The protocol", §6.1). Empty: absent.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct KeyShare {
+    /// The account root.
+    pub account_root: Vec<u8>,
+    /// Epoch, number and key of generations.
+    pub generations: Vec<(u64, u32, Vec<u8>)>,
+    /// The account's private key.
+    pub account_private_key: Vec<u8>,
+    /// Proof of the one who scanned the code.
+    pub link_proof: Vec<u8>,
+}
+
+impl KeyShare {
+    /// From its parts.
+    #[must_use]
+    pub fn new(
+        account_root: Vec<u8>,
+        generations: Vec<(u64, u32, Vec<u8>)>,
+        account_private_key: Vec<u8>,
+        link_proof: Vec<u8>,
+    ) -> Self {
+        Self {
+            account_root,
+            generations,
+            account_private_key,
+            link_proof,
+        }
+    }
+
+    fn is_well_formed(&self) -> bool {
+        let absent_or_key = |key: &Vec<u8>| key.is_empty() || key.len() == 32;
+        let keys = [
+            &self.account_root,
+            &self.account_private_key,
+            &self.link_proof,
+        ];
+        let ascend = self
+            .generations
+            .windows(2)
+            .all(|pair| matches!(pair, [a, b] if a < b));
+        let ranges = self
+            .generations
+            .iter()
+            .all(|(epoch, number, key)| *epoch > 0 && *number > 0 && key.len() == 32);
+        keys.into_iter().all(absent_or_key)
+            && self.generations.len() <= limits::GENERATIONS
+            && ranges
+            && ascend
+    }
+}
+
+impl Drop for KeyShare {
+    fn drop(&mut self) {
+        self.account_root.zeroize();
+        self.account_private_key.zeroize();
+        self.link_proof.zeroize();
+        self.generations
+            .iter_mut()
+            .for_each(|(_, _, key)| key.zeroize());
+    }
+}
+
+macro_rules! opaque {
+    ($($name:ident),*) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+opaque!(Content, Body, KeyShare);
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        if let Body::Application(bytes)
+        | Body::Sync {
+            application: bytes, ..
+        } = &mut self.body
+        {
+            bytes.zeroize();
+        }
+    }
+}
+
+impl Content {
+    /// A content without riders.
+    #[must_use]
+    pub fn new(message_id: [u8; 16], sent_at: u64, body: Body) -> Self {
+        Self {
+            message_id,
+            sent_at,
+            body,
+            received: Vec::new(),
+            device_list: None,
+            reset: Vec::new(),
+        }
+    }
+
+    /// 16 random bytes, the same in all copies.
+    #[must_use]
+    pub fn message_id(&self) -> &[u8; 16] {
+        &self.message_id
+    }
+
+    /// The sender's clock, in milliseconds since 1970. For display only.
+    #[must_use]
+    pub fn sent_at(&self) -> u64 {
+        self.sent_at
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Salts of the receiver's frames that were opened.
+    #[must_use]
+    pub fn received(&self) -> &[Salt] {
+        &self.received
+    }
+
+    /// Sets the rider `received`; beyond 32 the rest is left out.
+    pub fn set_received(&mut self, mut salts: Vec<Salt>) {
+        salts.truncate(limits::RECEIVED);
+        self.received = salts;
+    }
+
+    /// The sender's newest device list, a frame `0x14`, as received.
+    #[must_use]
+    pub fn device_list(&self) -> Option<&[u8]> {
+        self.device_list.as_deref()
+    }
+
+    /// Sets the rider `device_list`.
+    pub fn set_device_list(&mut self, frame: Option<Vec<u8>>) {
+        self.device_list = frame;
+    }
+
+    /// Sessions that are to retire.
+    #[must_use]
+    pub fn reset(&self) -> &[SessionId] {
+        &self.reset
+    }
+
+    /// Sets the rider `reset`; beyond 41 the rest is left out.
+    pub fn set_reset(&mut self, mut sessions: Vec<SessionId>) {
+        sessions.truncate(limits::RESET);
+        self.reset = sessions;
+    }
+
+    /// The encoding, without padding.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        use pb::content::Body as Pb;
+        let body = match &self.body {
+            Body::Application(bytes) => Some(Pb::Application(bytes.clone())),
+            Body::Sync { to, application } => Some(Pb::Sync(pb::SyncCopy {
+                to: to.clone(),
+                application: application.clone(),
+            })),
+            Body::Retry(salts) => Some(Pb::Retry(pb::RetryRequest {
+                salts: salts.clone(),
+            })),
+            Body::Ack => Some(Pb::Ack(pb::Ack {})),
+            Body::KeyShare(share) => Some(Pb::KeyShare(pb::KeyShare {
+                account_root: share.account_root.clone(),
+                generations: share
+                    .generations
+                    .iter()
+                    .map(|(epoch, number, key)| pb::Generation {
+                        epoch: *epoch,
+                        number: *number,
+                        key: key.clone(),
+                    })
+                    .collect(),
+                account_private_key: share.account_private_key.clone(),
+                link_proof: share.link_proof.clone(),
+            })),
+            Body::Unsupported => None,
+        };
+        let mut message = pb::Content {
+            message_id: self.message_id.to_vec(),
+            sent_at: self.sent_at,
+            received: self
+                .received
+                .iter()
+                .map(|salt| salt.as_bytes().to_vec())
+                .collect(),
+            device_list: self.device_list.clone().unwrap_or_default(),
+            reset: self.reset.iter().map(|id| id.as_bytes().to_vec()).collect(),
+            body,
+        };
+        let mut bytes = Zeroizing::new(Vec::with_capacity(message.encoded_len()));
+        // A Vec grows; encoding into it cannot fail.
+        let _ = message.encode(&mut *bytes);
+        wipe(&mut message);
+        bytes
+    }
+
+    /// Decodes what was inside the padding, by the ordinary rules of proto3 and rule (1) of "The protocol", §6.
+    ///
+    /// # Errors
+    /// [`BadContent`]: nothing in it counts.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadContent> {
+        if count_bodies(bytes)? > 1 {
+            return Err(BadContent);
+        }
+        let mut message = pb::Content::decode(bytes).map_err(|_| BadContent)?;
+        let content = Self::of_pb(&mut message);
+        wipe(&mut message);
+        content
+    }
+
+    fn of_pb(message: &mut pb::Content) -> Result<Self, BadContent> {
+        use pb::content::Body as Pb;
+        let sixteen =
+            |bytes: &Vec<u8>| <[u8; 16]>::try_from(bytes.as_slice()).map_err(|_| BadContent);
+        if message.received.len() > limits::RECEIVED || message.reset.len() > limits::RESET {
+            return Err(BadContent);
+        }
+        let body = match &mut message.body {
+            None => Body::Unsupported,
+            Some(Pb::Application(bytes)) => Body::Application(std::mem::take(bytes)),
+            Some(Pb::Sync(sync)) => Body::Sync {
+                to: std::mem::take(&mut sync.to),
+                application: std::mem::take(&mut sync.application),
+            },
+            Some(Pb::Retry(retry)) => Body::Retry(std::mem::take(&mut retry.salts)),
+            Some(Pb::Ack(_)) => Body::Ack,
+            Some(Pb::KeyShare(share)) => Body::KeyShare(KeyShare {
+                account_root: std::mem::take(&mut share.account_root),
+                generations: share
+                    .generations
+                    .iter_mut()
+                    .map(|one| (one.epoch, one.number, std::mem::take(&mut one.key)))
+                    .collect(),
+                account_private_key: std::mem::take(&mut share.account_private_key),
+                link_proof: std::mem::take(&mut share.link_proof),
+            }),
+        };
+        Ok(Self {
+            message_id: sixteen(&message.message_id)?,
+            sent_at: message.sent_at,
+            body,
+            received: message
+                .received
+                .iter()
+                .map(|salt| sixteen(salt).map(Salt::from_bytes))
+                .collect::<Result<_, _>>()?,
+            device_list: (!message.device_list.is_empty())
+                .then(|| std::mem::take(&mut message.device_list)),
+            reset: message
+                .reset
+                .iter()
+                .map(|id| sixteen(id).map(SessionId::from_bytes))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The rules of the body ("The protocol", §6, table, and the form of §6.1), once the riders have been heard.
+    ///
+    /// # Errors
+    /// [`BadContent`]: the body does not count.
+    pub fn check_body(&self, from_own_user: bool) -> Result<(), BadContent> {
+        let fine = match &self.body {
+            Body::Application(_) | Body::Ack | Body::Unsupported => true,
+            Body::Sync { to, .. } => {
+                let users = (1..=limits::SYNC_TO).contains(&to.len())
+                    && to.iter().all(|to| UserId::new(to).is_ok());
+                from_own_user && users
+            }
+            Body::Retry(salts) => {
+                (1..=limits::RETRY).contains(&salts.len())
+                    && salts.iter().all(|salt| salt.len() == 16)
+            }
+            Body::KeyShare(share) => from_own_user && share.is_well_formed(),
+        };
+        if fine { Ok(()) } else { Err(BadContent) }
+    }
+}
+
+/// How many fields of the body stand at the top level. prost would merge or drop repeats in silence.
+fn count_bodies(mut bytes: &[u8]) -> Result<usize, BadContent> {
+    let mut bodies = 0;
+    while !bytes.is_empty() {
+        let key = prost::encoding::decode_varint(&mut bytes).map_err(|_| BadContent)?;
+        let (field, wire) = (key >> 3, key & 7);
+        if matches!(field, 3..=6 | 8) {
+            bodies += 1;
+        }
+        let skip = match wire {
+            0 => {
+                prost::encoding::decode_varint(&mut bytes).map_err(|_| BadContent)?;
+                0
+            }
+            1 => 8,
+            2 => prost::encoding::decode_varint(&mut bytes).map_err(|_| BadContent)?,
+            5 => 4,
+            // Groups are no proto3; whatever prost makes of them, they are no content.
+            _ => return Err(BadContent),
+        };
+        let skip = usize::try_from(skip).map_err(|_| BadContent)?;
+        bytes = bytes.split_at_checked(skip).ok_or(BadContent)?.1;
+    }
+    Ok(bodies)
+}
+
+/// Wipes what a generated message still holds.
+fn wipe(message: &mut pb::Content) {
+    use pb::content::Body as Pb;
+    match &mut message.body {
+        Some(Pb::Application(bytes)) => bytes.zeroize(),
+        Some(Pb::Sync(sync)) => sync.application.zeroize(),
+        Some(Pb::KeyShare(share)) => {
+            share.account_root.zeroize();
+            share.account_private_key.zeroize();
+            share.link_proof.zeroize();
+            share
+                .generations
+                .iter_mut()
+                .for_each(|one| one.key.zeroize());
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,57 @@
+//! Padding of a content ("The protocol", §6).
+
+use zeroize::Zeroizing;
+
+use crate::BadContent;
+
+const MARK: u8 = 0x80;
+const FLOOR: usize = 160;
+
+/// How much padding a message gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Padding {
+    /// To Padmé lengths of at least 160 bytes: the default.
+    Padme,
+    /// One byte.
+    None,
+}
+
+/// `Padmé(L)`: rounds up so that a length tells little; at most 12 % for L ≥ 160.
+#[must_use]
+pub fn padme(length: usize) -> usize {
+    let length = length.max(FLOOR);
+    let e = length.ilog2();
+    let z = e - e.ilog2() - 1;
+    length.next_multiple_of(1 << z)
+}
+
+/// The content, one `0x80`, then zeros.
+#[must_use]
+pub fn pad(content: &[u8], padding: Padding) -> Zeroizing<Vec<u8>> {
+    let length = content.len() + 1;
+    let padded = match padding {
+        Padding::Padme => padme(length),
+        Padding::None => length,
+    };
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(padded));
+    plaintext.extend_from_slice(content);
+    plaintext.push(MARK);
+    plaintext.resize(padded, 0);
+    plaintext
+}
+
+/// The content without its padding.
+///
+/// # Errors
+/// [`BadContent`]: there is no `0x80` before the zeros.
+pub fn unpad(plaintext: &[u8]) -> Result<&[u8], BadContent> {
+    let end = plaintext
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .ok_or(BadContent)?;
+    match plaintext.split_at_checked(end) {
+        Some((content, [MARK, ..])) => Ok(content),
+        _ => Err(BadContent),
+    }
+}
