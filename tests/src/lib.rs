@@ -1,2 +1,4 @@
 //! What the workspace's tests share.
 #![forbid(unsafe_code)]
+
+pub mod fuzz_bodies;
