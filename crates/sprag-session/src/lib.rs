@@ -1,2 +1,44 @@
-//! Sessions, trust, fan-out and prekey upkeep of Sprag as pure state machines over rows
+//! Sessions, trust, fan-out and prekeys of Sprag as pure state machines over rows.
+//!
+//! Every step takes a [`Staged`](sprag_store::Staged) view of the rows, the time and a generator ([`Env`]), and leaves
+//! its changes in the view. The caller commits them as one atomic batch, and hands out what the step gave only when
+//! that batch is on stable storage. A step that fails leaves nothing behind. There is no clock, no disk and no thread
+//! in this crate; two steps on one store must not overlap, which the facade sees to.
+//!
+//! Rules and errors are those of "The protocol" (`docs/PROTOCOL.md`): trust §1.2, handshake §3, content §6, receiving
+//! §7, sessions §8, errors §11, tasks in its appendix "Directory".
 #![forbid(unsafe_code)]
+
+mod chunks;
+mod codec;
+mod create;
+mod error;
+mod event;
+mod exchange;
+mod inbox;
+mod open;
+mod outbox;
+mod own;
+mod peers;
+mod prekeys;
+mod receive;
+mod record;
+mod seal;
+mod tables;
+mod task;
+mod trust;
+
+pub use error::{ProtocolError, StepError};
+pub use event::{EVENTS, Event};
+pub use exchange::{Delivery, Failure, MAX_REPLY, Transport};
+pub use inbox::{INBOX, InboxId, InboxMessage, REMEMBERED};
+pub use open::Opened;
+pub use outbox::{CopyStatus, MessageId, OUTBOX, OUTBOX_MS, SendError};
+pub use own::{Device, Env};
+pub use peers::{Learned, STRANGERS};
+pub use prekeys::{LOW_STOCK, SEEN, STOCK};
+pub use receive::Received;
+pub use record::{ARCHIVED, ARCHIVED_OF_STRANGER, LEDGER};
+pub use seal::{PENDING_MS, SealedFrame};
+pub use task::{Task, TaskId};
+pub use trust::{HISTORY, ListSource};

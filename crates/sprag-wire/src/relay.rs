@@ -56,7 +56,6 @@ macro_rules! plain_message {
                 pb::$name { $($field: self.$field.clone()),* }
             }
 
-            #[expect(clippy::unnecessary_wraps, reason = "one form for all messages")]
             fn from_pb(message: pb::$name) -> Result<Self, DecodeError> {
                 Ok(Self { $($field: message.$field),* })
             }

@@ -1,0 +1,181 @@
+//! What happened that nobody asked for: told once, kept until the application has read it.
+
+use sprag_store::{Rows, Staged, StoreError};
+use sprag_wire::{DeviceAddress, UserId};
+
+use crate::codec::{Reader, Writer};
+use crate::error::{ProtocolError, StepError};
+use crate::own::{Counters, Device};
+use crate::task::{TaskId, read_address, read_user, write_address};
+use crate::{chunks, tables};
+
+/// Events that are kept; beyond it the oldest are dropped.
+pub const EVENTS: usize = 1_000;
+
+const VERSION: u8 = 1;
+
+/// Something that the application, and often its user, should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The account key of a user differs from the remembered one, or his device lists contradict each other. Nothing
+    /// goes to him until the application accepts him (`accept`); compare safety numbers first.
+    #[non_exhaustive]
+    IdentityChanged {
+        /// The user.
+        user: UserId,
+    },
+    /// What was remembered of a user whom nobody accepted was replaced by what the server says.
+    #[non_exhaustive]
+    ProvisionalReplaced {
+        /// The user.
+        user: UserId,
+    },
+    /// A contact says that he saw a device list of ours that this account never signed. He may lie; else somebody
+    /// deceives him. Compare safety numbers with him.
+    #[non_exhaustive]
+    ListMismatch {
+        /// The contact.
+        user: UserId,
+    },
+    /// A list or bundle that the server gave was refused.
+    #[non_exhaustive]
+    ReplyRefused {
+        /// The task that it answered.
+        task: TaskId,
+        /// Why.
+        error: ProtocolError,
+    },
+    /// The server refused a task, which now waits (`retry`).
+    #[non_exhaustive]
+    TaskRefused {
+        /// The task.
+        task: TaskId,
+        /// The server's code.
+        code: u32,
+    },
+    /// A frame of a listed sender could not be read although it was really his: something was lost.
+    #[non_exhaustive]
+    Unreadable {
+        /// The device that sent it.
+        from: DeviceAddress,
+        /// Why.
+        error: ProtocolError,
+    },
+    /// A message was opened whose content breaks the rules. Its key is spent.
+    #[non_exhaustive]
+    BadContent {
+        /// The device that sent it.
+        from: DeviceAddress,
+    },
+    /// A message was opened whose kind this version does not know.
+    #[non_exhaustive]
+    Unsupported {
+        /// The device that sent it.
+        from: DeviceAddress,
+    },
+}
+
+/// Every protocol error with the number that it is stored under. Append only.
+const ERRORS: [ProtocolError; 23] = [
+    ProtocolError::Malformed,
+    ProtocolError::UnsupportedVersion,
+    ProtocolError::UnknownPeer,
+    ProtocolError::BadOrigin,
+    ProtocolError::UntrustedIdentity,
+    ProtocolError::UnlistedDevice,
+    ProtocolError::StaleList,
+    ProtocolError::ForkedList,
+    ProtocolError::UnknownList,
+    ProtocolError::ListMismatch,
+    ProtocolError::Duplicate,
+    ProtocolError::NoSession,
+    ProtocolError::UnknownPreKey,
+    ProtocolError::ModeRefused,
+    ProtocolError::Desynchronised,
+    ProtocolError::TooFarAhead,
+    ProtocolError::Unreadable,
+    ProtocolError::InvalidKey,
+    ProtocolError::BadSignature,
+    ProtocolError::NeedsBundle,
+    ProtocolError::ChainExhausted,
+    ProtocolError::BadContent,
+    ProtocolError::BadInput,
+];
+
+pub(crate) fn error_number(error: ProtocolError) -> u8 {
+    let place = ERRORS.iter().position(|other| *other == error);
+    place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+}
+
+pub(crate) fn error_of(number: u8) -> Option<ProtocolError> {
+    ERRORS.get(usize::from(number)).copied()
+}
+
+/// Records an event and drops the oldest beyond [`EVENTS`].
+pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreError> {
+    let mut writer = Writer::new(VERSION, 300);
+    match event {
+        Event::IdentityChanged { user } => writer.u8(1).block(user.as_str().as_bytes()),
+        Event::ProvisionalReplaced { user } => writer.u8(2).block(user.as_str().as_bytes()),
+        Event::ListMismatch { user } => writer.u8(3).block(user.as_str().as_bytes()),
+        Event::ReplyRefused { task, error } => writer.u8(4).u64(task.get()).u8(error_number(*error)),
+        Event::TaskRefused { task, code } => writer.u8(5).u64(task.get()).u32(*code),
+        Event::Unreadable { from, error } => {
+            write_address(writer.u8(6), from);
+            writer.u8(error_number(*error))
+        }
+        Event::BadContent { from } => {
+            write_address(writer.u8(7), from);
+            &mut writer
+        }
+        Event::Unsupported { from } => {
+            write_address(writer.u8(8), from);
+            &mut writer
+        }
+    };
+    let sequence = Counters::next(rows, |counters| &mut counters.event)?;
+    rows.put(tables::sequence(tables::EVENTS, sequence), writer.finish());
+    if let Some(old) = sequence.checked_sub(EVENTS as u64) {
+        rows.delete(tables::sequence(tables::EVENTS, old));
+    }
+    Ok(())
+}
+
+fn read(bytes: &[u8]) -> Result<Event, StoreError> {
+    let mut reader = Reader::new(bytes, VERSION, "event row")?;
+    let event = match reader.u8()? {
+        1 => Event::IdentityChanged { user: read_user(&mut reader)? },
+        2 => Event::ProvisionalReplaced { user: read_user(&mut reader)? },
+        3 => Event::ListMismatch { user: read_user(&mut reader)? },
+        4 => Event::ReplyRefused { task: TaskId::new(reader.u64()?), error: read_error(&mut reader)? },
+        5 => Event::TaskRefused { task: TaskId::new(reader.u64()?), code: reader.u32()? },
+        6 => Event::Unreadable { from: read_address(&mut reader)?, error: read_error(&mut reader)? },
+        7 => Event::BadContent { from: read_address(&mut reader)? },
+        8 => Event::Unsupported { from: read_address(&mut reader)? },
+        _ => return Err(reader.damaged()),
+    };
+    reader.finish()?;
+    Ok(event)
+}
+
+fn read_error(reader: &mut Reader<'_>) -> Result<ProtocolError, StoreError> {
+    let number = reader.u8()?;
+    error_of(number).ok_or_else(|| reader.damaged())
+}
+
+impl Device {
+    /// The events after number `since`, oldest first, each with its number. The last 1,000 are kept.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn events(&self, rows: &dyn Rows, since: u64) -> Result<Vec<(u64, Event)>, StepError> {
+        let mut events = Vec::new();
+        for (number, value) in chunks::sequences(rows, tables::EVENTS, <[u8]>::is_empty)? {
+            if number > since {
+                events.push((number, read(&value)?));
+            }
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,496 @@
+//! With the network: what tasks bring back, and envelopes that come in ("The protocol", appendix "Directory").
+
+use sprag_crypto::Mode;
+use sprag_store::{Rows, Staged};
+use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
+use sprag_wire::{Body, DeviceAddress, DeviceId, Envelope, UnverifiedDeviceList, UnverifiedPreKeyBundle, UserId};
+use zeroize::Zeroizing;
+
+use crate::error::{ProtocolError, StepError};
+use crate::event::{self, Event};
+use crate::inbox::InboxMessage;
+use crate::outbox::{self, CopyStatus};
+use crate::own::{Device, Env};
+use crate::peers::Learned;
+use crate::prekeys::{self, Due};
+use crate::record::Record;
+use crate::seal::PENDING_MS;
+use crate::task::{Kind, StoredTask, TaskId};
+use crate::{peers, tables};
+
+/// The largest reply that is looked at, in bytes.
+pub const MAX_REPLY: usize = 4 << 20;
+/// A bundle that was not published yet is asked for again after this long: one minute.
+const ASK_AGAIN_MS: u64 = 60_000;
+/// A list is fetched because of what a frame claims at most this often: once an hour.
+const FETCH_LIST_MS: u64 = 3_600_000;
+
+/// Why the network could not do a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The server knows no such user.
+    NoSuchUser,
+    /// The device is not on its user's list (any more); the newer list, if the server gave it.
+    NoSuchDevice(Option<Vec<u8>>),
+    /// Not now; again after so many milliseconds.
+    NotYet(u64),
+    /// The receiver's queue is full; again after so many milliseconds.
+    Full(u64),
+    /// The server refused, with a code of its own. The task waits until the application says `retry`.
+    Refused(u32),
+    /// The server holds a newer list than the one that our lists follow.
+    Conflict(Vec<u8>),
+}
+
+/// What the transport does with an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// The server may delete it: it was taken over, read before, or is hopeless.
+    Forget,
+    /// The server keeps it: it is to be offered again later.
+    Keep,
+}
+
+/// What an envelope brought.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// The message, if there was one for the application. It is in the inbox until it is acknowledged.
+    pub message: Option<InboxMessage>,
+    /// Why the frame was refused. Only [`ProtocolError::BadContent`] has moved the session.
+    pub refused: Option<ProtocolError>,
+    /// What the transport does with the envelope.
+    pub transport: Transport,
+}
+
+impl Delivery {
+    fn refused(error: ProtocolError, transport: Transport) -> Self {
+        Self { message: None, refused: Some(error), transport }
+    }
+}
+
+impl Device {
+    /// Takes an envelope from the server. A refused frame is a result, not an error.
+    ///
+    /// # Errors
+    /// What the store answers; nothing is changed then, and the server keeps the envelope.
+    pub fn take_envelope(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        envelope: &[u8],
+    ) -> Result<Delivery, StepError> {
+        let envelope = match Envelope::decode(envelope) {
+            Ok(envelope) if *envelope.to() == self.address => envelope,
+            Ok(_) => return Ok(Delivery::refused(ProtocolError::Malformed, Transport::Forget)),
+            Err(error) => return Ok(Delivery::refused(error.into(), Transport::Forget)),
+        };
+        if !self.inbox_has_room(rows)? {
+            return Ok(Delivery { message: None, refused: None, transport: Transport::Keep });
+        }
+        let from = envelope.from().clone();
+        let received = match self.receive(rows, env, &from, envelope.payload()) {
+            Ok(received) => received,
+            Err(StepError::Protocol(error)) => return self.frame_refused(rows, env, &from, error),
+            Err(error) => return Err(error),
+        };
+        self.tell_learned(rows, from.user(), received.learned)?;
+        let message = self.keep(rows, &received, env.now)?;
+        let mut refused = received.content.as_ref().err().copied();
+        match &received.content {
+            Ok(content) => {
+                outbox::received(rows, &from, content.received())?;
+                if matches!(content.body(), Body::Unsupported) {
+                    event::record(rows, &Event::Unsupported { from: from.clone() })?;
+                }
+            }
+            Err(_) => {
+                refused = Some(ProtocolError::BadContent);
+                event::record(rows, &Event::BadContent { from: from.clone() })?;
+            }
+        }
+        // A session that can be sent on: what waited for one need not wait for a bundle.
+        self.session_ready(rows, env, &from)?;
+        Ok(Delivery { message, refused, transport: Transport::Forget })
+    }
+
+    /// What a refused frame leads to ("The protocol", §11, column *caller*).
+    fn frame_refused(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        from: &DeviceAddress,
+        error: ProtocolError,
+    ) -> Result<Delivery, StepError> {
+        let known = self.user(rows, from.user())?;
+        let accepted = known.as_ref().is_some_and(|user| user.accepted);
+        match error {
+            ProtocolError::UntrustedIdentity | ProtocolError::ForkedList => {
+                // A frame alone proves nothing: the server's list decides whether this is an event.
+                self.fetch_list(rows, env, from.user())?;
+                Ok(Delivery::refused(error, Transport::Keep))
+            }
+            ProtocolError::UnlistedDevice if accepted => {
+                self.fetch_list(rows, env, from.user())?;
+                Ok(Delivery::refused(error, Transport::Forget))
+            }
+            ProtocolError::ListMismatch => {
+                event::record(rows, &Event::ListMismatch { user: from.user().clone() })?;
+                Ok(Delivery::refused(error, Transport::Forget))
+            }
+            _ => {
+                if error.heals() && accepted {
+                    event::record(rows, &Event::Unreadable { from: from.clone(), error })?;
+                }
+                Ok(Delivery::refused(error, Transport::Forget))
+            }
+        }
+    }
+
+    fn fetch_list(&mut self, rows: &mut Staged<'_>, env: &Env<'_>, user: &UserId) -> Result<(), StepError> {
+        let marker = tables::list_fetched(user);
+        let last = rows.get(&marker)?.and_then(|bytes| bytes.as_slice().try_into().ok()).map(u64::from_be_bytes);
+        if last.is_some_and(|last| env.now.saturating_sub(last) < FETCH_LIST_MS && last <= env.now) {
+            return Ok(());
+        }
+        rows.put(marker, Zeroizing::new(env.now.to_be_bytes().to_vec()));
+        StoredTask::now(Kind::FetchDevices { user: user.clone(), from: 0 }).queue(rows)?;
+        Ok(())
+    }
+
+    fn tell_learned(&self, rows: &mut Staged<'_>, user: &UserId, learned: Learned) -> Result<(), StepError> {
+        if learned.replaced {
+            event::record(rows, &Event::ProvisionalReplaced { user: user.clone() })?;
+        }
+        Ok(())
+    }
+
+    /// The reply to a task. What it brings takes effect at once; the task ends. Twice is once.
+    ///
+    /// The inner error says that the reply was refused, as an event does; the task stays.
+    ///
+    /// # Errors
+    /// What the store answers; nothing is changed then.
+    pub fn supply(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        reply: &[u8],
+    ) -> Result<Result<(), ProtocolError>, StepError> {
+        let Some(task) = StoredTask::load(rows, id)? else { return Ok(Ok(())) };
+        let outcome = if reply.len() > MAX_REPLY {
+            Err(StepError::Protocol(ProtocolError::Malformed))
+        } else {
+            match &task.kind {
+                Kind::FetchDevices { user, .. } => self.lists_came(rows, env, user, reply),
+                Kind::FetchBundles { user, devices } => self.bundles_came(rows, env, id, user, devices, reply),
+                Kind::PublishPreKeys(_) => self.pre_key_state_came(rows, env, reply),
+                Kind::PublishDevices { .. } => Ok(()),
+                Kind::Deliver { .. } => Err(StepError::Protocol(ProtocolError::BadInput)),
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                if !matches!(task.kind, Kind::PublishPreKeys(_) | Kind::PublishDevices { .. }) {
+                    task.delete(rows, id);
+                }
+                Ok(Ok(()))
+            }
+            Err(StepError::Protocol(error)) => {
+                event::record(rows, &Event::ReplyRefused { task: id, error })?;
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Learns a list that the server gave. A changed account key or a fork becomes the user's decision.
+    fn learn_from_server(&mut self, rows: &mut Staged<'_>, user: &UserId, frame: &[u8]) -> Result<(), StepError> {
+        let mut staged = Staged::new(&*rows);
+        match self.learn(&mut staged, user, frame, false) {
+            Ok(learned) => {
+                let changes = staged.into_changes();
+                rows.merge(changes);
+                self.tell_learned(rows, user, learned)
+            }
+            Err(StepError::Protocol(
+                error @ (ProtocolError::UntrustedIdentity | ProtocolError::ForkedList),
+            )) => {
+                if user != self.address.user() {
+                    rows.put(tables::candidate(user), Zeroizing::new(frame.to_vec()));
+                }
+                event::record(rows, &Event::IdentityChanged { user: user.clone() })?;
+                Err(error.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn lists_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        user: &UserId,
+        reply: &[u8],
+    ) -> Result<(), StepError> {
+        let reply = ListReply::decode(reply)?;
+        for frame in &reply.frames {
+            match self.learn_from_server(rows, user, frame) {
+                // Pages ascend: an older one than ours is nothing new.
+                Ok(()) | Err(StepError::Protocol(ProtocolError::StaleList)) => {}
+                // The user decides; the question has been answered.
+                Err(StepError::Protocol(ProtocolError::UntrustedIdentity | ProtocolError::ForkedList)) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.list_ready(rows, env, user)
+    }
+
+    fn bundles_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        user: &UserId,
+        asked: &[DeviceId],
+        reply: &[u8],
+    ) -> Result<(), StepError> {
+        let reply = BundleReply::decode(reply)?;
+        if !reply.list.is_empty() {
+            match self.learn_from_server(rows, user, &reply.list) {
+                Ok(()) | Err(StepError::Protocol(ProtocolError::StaleList)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // From here on this task's markers do not stand in the way of the fetches that follow from it.
+        if let Some(task) = StoredTask::load(rows, id)? {
+            task.delete(rows, id);
+            task.save(rows, id);
+        }
+        self.list_ready(rows, env, user)?;
+        let mut refused = None;
+        for frame in &reply.bundles {
+            match self.bundle_came(rows, env, user, asked, frame) {
+                Ok(()) => {}
+                Err(StepError::Protocol(error)) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        for device in &reply.missing {
+            let device = DeviceId::new(*device).map_err(|_| ProtocolError::Malformed)?;
+            let address = DeviceAddress::new(user.clone(), device);
+            if self.is_waited_for(rows, &address)? {
+                rows.delete(tables::fetch_of_device(&tables::device_owner(&address)));
+                self.want_bundles(rows, user, Some(device), env.now + ASK_AGAIN_MS)?;
+            }
+        }
+        refused.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Opens a session from a bundle if something waits for one, or the application asked for the device.
+    fn bundle_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        user: &UserId,
+        asked: &[DeviceId],
+        frame: &[u8],
+    ) -> Result<(), StepError> {
+        let address = UnverifiedPreKeyBundle::decode(frame)?.address;
+        if address.user() != user || !(asked.is_empty() || asked.contains(&address.device())) {
+            return Err(ProtocolError::BadInput.into());
+        }
+        if !self.is_waited_for(rows, &address)? {
+            return Ok(());
+        }
+        if !self.can_send_to(rows, env, &address)? {
+            let opened = self.open(rows, env, &address, frame, Mode::Pqxdh)?;
+            self.tell_learned(rows, user, opened.learned)?;
+        }
+        self.end_fetch_of(rows, &address)?;
+        self.session_ready(rows, env, &address)
+    }
+
+    /// A fetch for one device that has a session now is not needed any more.
+    fn end_fetch_of(&self, rows: &mut Staged<'_>, address: &DeviceAddress) -> Result<(), StepError> {
+        let marker = tables::fetch_of_device(&tables::device_owner(address));
+        if let Some(bytes) = rows.get(&marker)?
+            && let Ok(id) = bytes.as_slice().try_into()
+        {
+            let id = TaskId::new(u64::from_be_bytes(id));
+            if let Some(task) = StoredTask::load(rows, id)? {
+                task.delete(rows, id);
+            }
+        }
+        Ok(())
+    }
+
+    fn can_send_to(&self, rows: &dyn Rows, env: &Env<'_>, address: &DeviceAddress) -> Result<bool, StepError> {
+        let record = Record::load(rows, address)?;
+        let current = record.and_then(|record| record.current);
+        Ok(current.is_some_and(|session| {
+            let fresh = |since: u64| env.now.saturating_sub(since) <= PENDING_MS;
+            !session.retired && session.pending_since.is_none_or(fresh)
+        }))
+    }
+
+    fn pre_key_state_came(&mut self, rows: &mut Staged<'_>, env: &mut Env<'_>, reply: &[u8]) -> Result<(), StepError> {
+        let state = PreKeyState::decode(reply)?;
+        let name = tables::own(tables::OWN_SERVER);
+        let known = rows.get(&name)?;
+        // The first epoch that is seen is no news: everything was just published there.
+        let is_new = known.as_ref().is_some_and(|known| known.as_slice() != state.epoch);
+        rows.put(name, Zeroizing::new(state.epoch.clone()));
+        if self.publishes(rows)? > 1 {
+            // Another upload is under way; its state will tell.
+            return Ok(());
+        }
+        let plan = match prekeys::due(rows, &state, is_new)? {
+            Due::Nothing => return Ok(()),
+            Due::TopUp { one_time, kem } => self.new_one_time(rows, env, (one_time, kem), false)?,
+            Due::Replace => self.new_one_time(rows, env, (prekeys::STOCK, prekeys::STOCK), true)?,
+        };
+        StoredTask::now(Kind::PublishPreKeys(plan)).queue(rows)?;
+        if is_new {
+            StoredTask::now(Kind::PublishDevices { from: 1 }).queue(rows)?;
+        }
+        Ok(())
+    }
+
+    fn publishes(&self, rows: &dyn Rows) -> Result<usize, StepError> {
+        let mut count = 0;
+        for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            let task = StoredTask::load(rows, TaskId::new(id))?;
+            count += usize::from(task.is_some_and(|task| matches!(task.kind, Kind::PublishPreKeys(_))));
+        }
+        Ok(count)
+    }
+
+    /// The network did a task. Twice is once. Fetches end with `supply`: for them this changes nothing.
+    ///
+    /// # Errors
+    /// What the store answers; nothing is changed then.
+    pub fn done(&self, rows: &mut Staged<'_>, id: TaskId) -> Result<(), StepError> {
+        let Some(task) = StoredTask::load(rows, id)? else { return Ok(()) };
+        match &task.kind {
+            Kind::FetchDevices { .. } | Kind::FetchBundles { .. } => return Ok(()),
+            Kind::Deliver { sequence, copy, .. } => outbox::handed_over(rows, *sequence, *copy)?,
+            Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => {}
+        }
+        task.delete(rows, id);
+        Ok(())
+    }
+
+    /// The network could not do a task; the library decides what follows. Twice is once.
+    ///
+    /// # Errors
+    /// What the store answers; nothing is changed then.
+    pub fn failed(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        failure: &Failure,
+    ) -> Result<(), StepError> {
+        let Some(mut task) = StoredTask::load(rows, id)? else { return Ok(()) };
+        match failure {
+            Failure::NotYet(after) | Failure::Full(after) => {
+                task.not_before = env.now.saturating_add(*after);
+                task.save(rows, id);
+            }
+            Failure::Refused(code) => {
+                task.parked = true;
+                task.save(rows, id);
+                event::record(rows, &Event::TaskRefused { task: id, code: *code })?;
+            }
+            Failure::NoSuchUser => {
+                self.undeliverable(rows, &task.kind, CopyStatus::NoSuchUser)?;
+                task.delete(rows, id);
+            }
+            Failure::NoSuchDevice(list) => {
+                self.undeliverable(rows, &task.kind, CopyStatus::NoSuchDevice)?;
+                task.delete(rows, id);
+                if let Some(list) = list {
+                    self.newer_list_came(rows, id, list)?;
+                }
+            }
+            Failure::Conflict(list) => {
+                self.newer_list_came(rows, id, list)?;
+                task.parked = true;
+                task.save(rows, id);
+            }
+        }
+        Ok(())
+    }
+
+    fn newer_list_came(&mut self, rows: &mut Staged<'_>, id: TaskId, frame: &[u8]) -> Result<(), StepError> {
+        let learned = match UnverifiedDeviceList::decode(frame) {
+            Ok(list) => {
+                let user = list.user().clone();
+                self.learn_from_server(rows, &user, frame)
+            }
+            Err(error) => Err(error.into()),
+        };
+        match learned {
+            Err(StepError::Protocol(error)) => Ok(event::record(rows, &Event::ReplyRefused { task: id, error })?),
+            other => other,
+        }
+    }
+
+    fn undeliverable(&self, rows: &mut Staged<'_>, kind: &Kind, status: CopyStatus) -> Result<(), StepError> {
+        match kind {
+            Kind::Deliver { sequence, copy, .. } => outbox::undeliverable(rows, *sequence, *copy, status)?,
+            Kind::FetchBundles { user, devices } => {
+                let devices = match devices.as_slice() {
+                    [] => peers::devices_with_record(rows, user)?,
+                    some => some.iter().map(|device| DeviceAddress::new(user.clone(), *device)).collect(),
+                };
+                outbox::unreachable_user(rows, user, &devices, status)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A task that a server refused is offered again.
+    ///
+    /// # Errors
+    /// What the store answers; nothing is changed then.
+    pub fn retry(&self, rows: &mut Staged<'_>, id: TaskId) -> Result<(), StepError> {
+        if let Some(mut task) = StoredTask::load(rows, id)? {
+            task.parked = false;
+            task.not_before = 0;
+            task.save(rows, id);
+        }
+        Ok(())
+    }
+
+    /// The user decided to go on with somebody: as remembered, or with the changed identity that the server showed last.
+    ///
+    /// # Errors
+    /// `NeedsBundle` if nothing of his came from the server yet, or what the store answers.
+    pub fn accept_user(&mut self, rows: &mut Staged<'_>, env: &mut Env<'_>, name: &UserId) -> Result<(), StepError> {
+        let candidate = tables::candidate(name);
+        match rows.get(&candidate)? {
+            Some(frame) => {
+                self.accept_list(rows, name, &frame)?;
+                rows.delete(candidate);
+            }
+            None => self.accept(rows, name)?,
+        }
+        self.list_ready(rows, env, name)
+    }
+
+    /// Whether a changed identity of this user waits for a decision.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn has_candidate(&self, rows: &dyn Rows, name: &UserId) -> Result<bool, StepError> {
+        Ok(rows.get(&tables::candidate(name))?.is_some())
+    }
+}

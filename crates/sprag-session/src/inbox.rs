@@ -1,0 +1,239 @@
+//! What was received and not yet acknowledged, and what was received before ("The protocol", §6 and §7).
+
+use std::ops::ControlFlow;
+
+use sprag_crypto::Salt;
+use sprag_store::{Rows, Staged, StoreError};
+use sprag_wire::limits::RECEIVED as MAX_RECEIVED;
+use sprag_wire::{Body, DeviceAddress};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::codec::{Reader, Writer};
+use crate::error::StepError;
+use crate::outbox::MessageId;
+use crate::own::{Counters, Device};
+use crate::receive::Received;
+use crate::task::{read_address, write_address};
+use crate::{chunks, tables};
+
+/// Messages that may wait to be acknowledged. A further one is refused before it is decrypted; the server keeps it.
+pub const INBOX: u32 = 10_000;
+/// Message ids and opened salts remembered per device.
+pub const REMEMBERED: u64 = 1_024;
+
+const VERSION: u8 = 1;
+
+/// Names a received message for `acknowledge`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboxId(u64);
+
+impl InboxId {
+    /// From the number that [`InboxId::get`] gave.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The number, for storing it elsewhere.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// A received message. It stays in the inbox until it is acknowledged.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InboxMessage {
+    /// Names it for `acknowledge`.
+    pub id: InboxId,
+    /// The id that its sender gave it.
+    pub message_id: MessageId,
+    /// The device that sent it.
+    pub from: DeviceAddress,
+    /// The sender's clock, in milliseconds since 1970; for display only.
+    pub sent_at: u64,
+    /// Our clock when it was opened, in milliseconds since 1970.
+    pub received_at: u64,
+    /// Whether its user was accepted when it came.
+    pub accepted: bool,
+    /// What the application of the sender gave.
+    pub application: Vec<u8>,
+}
+
+impl Drop for InboxMessage {
+    fn drop(&mut self) {
+        self.application.zeroize();
+    }
+}
+
+impl std::fmt::Debug for InboxMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InboxMessage").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The next number of one device's rings.
+fn next_in_ring(rows: &mut Staged<'_>, owner: &[u8], which: u8) -> Result<u64, StoreError> {
+    let name = tables::ring(owner, which);
+    let number = match rows.get(&name)? {
+        None => 0,
+        Some(bytes) => {
+            let bytes = bytes.as_slice().try_into().map_err(|_| StoreError::Damaged("ring"))?;
+            u64::from_be_bytes(bytes)
+        }
+    };
+    rows.put(name, Zeroizing::new((number + 1).to_be_bytes().to_vec()));
+    Ok(number)
+}
+
+/// Whether this message id came from this device before; if not, it is remembered.
+fn is_repeat(rows: &mut Staged<'_>, owner: &[u8], id: &[u8; 16]) -> Result<bool, StoreError> {
+    let name = tables::delivered(owner, id);
+    if rows.get(&name)?.is_some() {
+        return Ok(true);
+    }
+    rows.put(name, Zeroizing::new(Vec::new()));
+    let number = next_in_ring(rows, owner, tables::RING_DELIVERED)?;
+    let slot = tables::delivered_slot(owner, number % REMEMBERED);
+    if let Some(old) = rows.get(&slot)?
+        && let Ok(old) = old.as_slice().try_into()
+    {
+        rows.delete(tables::delivered(owner, old));
+    }
+    rows.put(slot, Zeroizing::new(id.to_vec()));
+    Ok(false)
+}
+
+/// A frame was opened; a later message to its device will say so.
+fn note_opened(rows: &mut Staged<'_>, owner: &[u8], salt: &Salt) -> Result<(), StoreError> {
+    let number = next_in_ring(rows, owner, tables::RING_OPENED)?;
+    rows.put(tables::unnamed(owner, Some(number)), Zeroizing::new(salt.as_bytes().to_vec()));
+    if let Some(old) = number.checked_sub(REMEMBERED) {
+        rows.delete(tables::unnamed(owner, Some(old)));
+    }
+    Ok(())
+}
+
+fn unnamed_rows(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<(u64, Salt)>, StoreError> {
+    let mut found = Vec::new();
+    rows.scan(&tables::unnamed(owner, None), &mut |suffix, value| {
+        if let (Ok(number), Ok(salt)) = (suffix.try_into(), value.try_into()) {
+            found.push((u64::from_be_bytes(number), Salt::from_bytes(salt)));
+        }
+        if found.len() < MAX_RECEIVED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(found)
+}
+
+/// The salts that ride as `received` on the next message to a device, at most 32.
+pub(crate) fn unnamed(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<Salt>, StoreError> {
+    Ok(unnamed_rows(rows, owner)?.into_iter().map(|(_, salt)| salt).collect())
+}
+
+/// These salts are named now.
+pub(crate) fn named(rows: &mut Staged<'_>, owner: &[u8], salts: &[Salt]) -> Result<(), StoreError> {
+    for (number, salt) in unnamed_rows(rows, owner)? {
+        if salts.contains(&salt) {
+            rows.delete(tables::unnamed(owner, Some(number)));
+        }
+    }
+    Ok(())
+}
+
+impl Device {
+    /// Whether the inbox takes another message. Asked before a frame is decrypted.
+    pub(crate) fn inbox_has_room(&self, rows: &dyn Rows) -> Result<bool, StoreError> {
+        Ok(Counters::load(rows)?.inbox < INBOX)
+    }
+
+    /// Keeps what a frame brought until the application acknowledges it. Repeats of a message bring nothing.
+    pub(crate) fn keep(
+        &self,
+        rows: &mut Staged<'_>,
+        received: &Received,
+        now: u64,
+    ) -> Result<Option<InboxMessage>, StepError> {
+        let owner = tables::device_owner(&received.from);
+        note_opened(rows, &owner, &received.salt)?;
+        let Ok(content) = &received.content else { return Ok(None) };
+        let Body::Application(application) = content.body() else { return Ok(None) };
+        if is_repeat(rows, &owner, content.message_id())? {
+            return Ok(None);
+        }
+        let mut counters = Counters::load(rows)?;
+        counters.sequence += 1;
+        counters.inbox += 1;
+        counters.save(rows);
+        let sequence = counters.sequence;
+        let mut writer = Writer::new(VERSION, 320);
+        writer.fixed(content.message_id());
+        write_address(&mut writer, &received.from);
+        writer.u64(content.sent_at()).u64(now).bool(received.accepted);
+        writer.u32(u32::try_from(application.len()).unwrap_or(u32::MAX));
+        rows.put(tables::chunk(tables::INBOX, sequence, 0), writer.finish());
+        chunks::put(rows, tables::INBOX, sequence, 1, application);
+        Ok(Some(InboxMessage {
+            id: InboxId(sequence),
+            message_id: MessageId::from_bytes(*content.message_id()),
+            from: received.from.clone(),
+            sent_at: content.sent_at(),
+            received_at: now,
+            accepted: received.accepted,
+            application: application.clone(),
+        }))
+    }
+
+    /// The messages that wait to be acknowledged, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn inbox(&self, rows: &dyn Rows, limit: usize) -> Result<Vec<InboxMessage>, StepError> {
+        let is_header = |rest: &[u8]| rest == 0u32.to_be_bytes();
+        let headers = chunks::sequences(rows, tables::INBOX, is_header)?;
+        let mut messages = Vec::new();
+        for (sequence, header) in headers.into_iter().take(limit) {
+            messages.push(read(rows, sequence, &header)?);
+        }
+        Ok(messages)
+    }
+
+    /// The application has taken over a message: it leaves the inbox. Twice is once.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn acknowledge(&self, rows: &mut Staged<'_>, id: InboxId) -> Result<(), StepError> {
+        let name = tables::chunk(tables::INBOX, id.0, 0);
+        let Some(header) = rows.get(&name)? else { return Ok(()) };
+        let (_, length) = read_header(id.0, &header)?;
+        rows.delete(name);
+        chunks::delete(rows, tables::INBOX, id.0, 1, length);
+        let mut counters = Counters::load(rows)?;
+        counters.inbox = counters.inbox.saturating_sub(1);
+        counters.save(rows);
+        Ok(())
+    }
+}
+
+fn read_header(sequence: u64, header: &[u8]) -> Result<(InboxMessage, usize), StoreError> {
+    let mut reader = Reader::new(header, VERSION, "inbox row")?;
+    let message = InboxMessage {
+        id: InboxId(sequence),
+        message_id: MessageId::from_bytes(reader.array()?),
+        from: read_address(&mut reader)?,
+        sent_at: reader.u64()?,
+        received_at: reader.u64()?,
+        accepted: reader.bool()?,
+        application: Vec::new(),
+    };
+    let length = reader.u32()? as usize;
+    reader.finish()?;
+    Ok((message, length))
+}
+
+fn read(rows: &dyn Rows, sequence: u64, header: &[u8]) -> Result<InboxMessage, StoreError> {
+    let (mut message, length) = read_header(sequence, header)?;
+    let mut application = chunks::get(rows, tables::INBOX, sequence, 1, length)?;
+    message.application = std::mem::take(&mut *application);
+    Ok(message)
+}

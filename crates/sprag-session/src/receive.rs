@@ -1,0 +1,341 @@
+//! Receiving a frame ("The protocol", §7), and what its content does to our state (§6).
+
+use sprag_crypto::{Features, IdentityKey, RatchetKeyPair, Salt, SessionId};
+use sprag_ratchet::{DecryptError, Limits, ReceivedMessage, Session};
+use sprag_store::{Rows, Staged};
+use sprag_wire::{Content, DeviceAddress, Handshake, KemKind, MessageFrame, UnverifiedDeviceList, UserId, unpad};
+use sprag_x3dh::{DeviceList, Responder, ResponderKeys, respond};
+use zeroize::Zeroizing;
+
+use crate::error::{ProtocolError, StepError};
+use crate::own::{Counters, Device, Env};
+use crate::prekeys::{self, UsedPreKeys};
+use crate::record::{
+    ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, load_session, save_session,
+    save_skipped,
+};
+use crate::trust::{self, Judged, ListSource, User};
+use crate::{peers::Learned, tables};
+
+/// A frame that was opened. The session has advanced, whatever its content.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Received {
+    /// The device that made it.
+    pub from: DeviceAddress,
+    /// Names the frame.
+    pub salt: Salt,
+    /// The session that it came on.
+    pub session_id: SessionId,
+    /// Whether this frame began the session.
+    pub new_session: bool,
+    /// Whether its user is accepted.
+    pub accepted: bool,
+    /// The content as encoded, without padding; empty if the padding was wrong.
+    pub plaintext: Zeroizing<Vec<u8>>,
+    /// The content, or `BadContent`.
+    pub content: Result<Content, ProtocolError>,
+    /// A device list that rode in it and was refused.
+    pub list_refused: Option<ProtocolError>,
+    /// What the frame told of its user's devices.
+    pub learned: Learned,
+}
+
+impl Device {
+    /// Opens a frame that claims to come from `from`.
+    ///
+    /// # Errors
+    /// In the order of "The protocol", §7. Nothing is changed then.
+    pub fn receive(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        from: &DeviceAddress,
+        frame: &[u8],
+    ) -> Result<Received, StepError> {
+        let mut staged = Staged::new(&*rows);
+        let received = self.receive_staged(&mut staged, env, from, frame)?;
+        let changes = staged.into_changes();
+        rows.merge(changes);
+        Ok(received)
+    }
+
+    fn receive_staged(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        from: &DeviceAddress,
+        frame: &[u8],
+    ) -> Result<Received, StepError> {
+        let frame = MessageFrame::parse(frame)?;
+        let remembered = self.user(rows, from.user())?;
+        let identity_key = match frame.parsed_handshake() {
+            None => trust::identity_of(remembered.as_ref(), from)?,
+            Some(handshake) => handshake.identity_key,
+        };
+        if identity_key == *self.identity.public() {
+            return Err(ProtocolError::InvalidKey.into());
+        }
+        let (session_id, chain_index) = self
+            .receiving_origin(from, &identity_key)?
+            .open(&frame)
+            .map_err(|_| ProtocolError::BadOrigin)?;
+        let handshake = match (frame.handshake(), frame.parsed_handshake()) {
+            (Some(bytes), Some(parsed)) => Some((bytes, parsed)),
+            _ => None,
+        };
+        if handshake.is_some_and(|(bytes, _)| SessionId::of_handshake(bytes) != session_id) {
+            return Err(ProtocolError::BadOrigin.into());
+        }
+
+        let judged = match handshake {
+            None => None,
+            Some((_, handshake)) => {
+                let list = UnverifiedDeviceList::decode(&handshake.device_list)?;
+                let judged = self.judge(remembered.as_ref(), from.user(), list, ListSource::Handshake)?;
+                let newest = judged.newest(remembered.as_ref());
+                if !is_listed(newest, from, &identity_key) {
+                    return Err(ProtocolError::UnlistedDevice.into());
+                }
+                Some(judged)
+            }
+        };
+
+        let record = Record::load(rows, from)?.filter(|record| record.identity_key == identity_key);
+        let held = record.as_ref().and_then(|record| record.find(&session_id)).cloned();
+        let accepted = remembered.as_ref().is_some_and(|user| user.accepted);
+        let message = ReceivedMessage::new(chain_index, frame.salt(), frame.header(), frame.body());
+        let limits = if accepted { Limits::ACCEPTED } else { Limits::STRANGER };
+
+        let (next, used) = match &held {
+            Some(held) => (load_session(rows, &tables::device_owner(from), held.number)?, None),
+            None => {
+                let (session, used) = self.respond_to(
+                    rows,
+                    from,
+                    &session_id,
+                    handshake,
+                    remembered.as_ref(),
+                    judged.as_ref(),
+                )?;
+                (session, Some(used))
+            }
+        };
+        let owner = tables::device_owner(from);
+        // A new session has a number only when it is committed; no row of a future number exists.
+        let number = match &held {
+            Some(held) => held.number,
+            None => Counters::load(rows)?.session + 1,
+        };
+        let skipped = SkippedRows { rows, owner: &owner, number };
+        let opened = next.decrypt(&message, &skipped, limits, env.rng).map_err(refusal)?;
+
+        // Authenticated: from here on the step only writes.
+        let learned = match judged {
+            None => Learned::default(),
+            Some(judged) => self.remember(rows, from.user(), remembered, judged)?,
+        };
+        let archived = if accepted { ARCHIVED } else { ARCHIVED_OF_STRANGER };
+        let mut record = match Record::load(rows, from)? {
+            Some(record) => record,
+            None => Record::new(from, identity_key),
+        };
+        let (changed, dropped, parts) = match used {
+            None => {
+                let (changed, dropped) = record.read_on(&session_id, archived);
+                (changed, dropped, if opened.stepped { Parts::Stepped } else { Parts::Hot })
+            }
+            Some(used) => {
+                prekeys::consume(rows, &used, &session_id)?;
+                let number = Counters::next(rows, |counters| &mut counters.session)?;
+                let mode = used.mode;
+                let reference = SessionRef { number, id: session_id, mode, retired: false, pending_since: None };
+                (true, record.establish(reference, archived), Parts::All)
+            }
+        };
+        if !accepted {
+            self.note_stranger(rows, env, from)?;
+        }
+        record.close(rows, &dropped)?;
+        if changed {
+            record.save(rows);
+        }
+        if held.as_ref().is_some_and(|held| held.pending_since.is_some()) {
+            rows.delete(tables::session(&owner, number, tables::PENDING));
+        }
+        save_session(rows, &owner, number, &opened.session, parts);
+        save_skipped(rows, &owner, number, opened.skipped);
+
+        let mut received = Received {
+            from: from.clone(),
+            salt: frame.salt(),
+            session_id,
+            new_session: held.is_none(),
+            accepted,
+            plaintext: Zeroizing::new(Vec::new()),
+            content: Err(ProtocolError::BadContent),
+            list_refused: None,
+            learned,
+        };
+        self.take_content(rows, &mut received, &opened.plaintext)?;
+        Ok(received)
+    }
+
+    /// A session that is not held: the ledger, the seen-sets and the handshake decide ("The protocol", §7, 5 and 6).
+    fn respond_to(
+        &self,
+        rows: &Staged<'_>,
+        from: &DeviceAddress,
+        session_id: &SessionId,
+        handshake: Option<(&[u8], &Handshake)>,
+        remembered: Option<&User>,
+        judged: Option<&Judged>,
+    ) -> Result<(Session, UsedPreKeys), StepError> {
+        let entered = Ledger::load(rows, &tables::device_owner(from))?.get(session_id);
+        if entered == Some(true) {
+            return Err(ProtocolError::Duplicate.into());
+        }
+        let (Some((bytes, handshake)), None) = (handshake, entered) else {
+            return Err(ProtocolError::NoSession.into());
+        };
+        if prekeys::is_seen(rows, session_id)? {
+            return Err(ProtocolError::NoSession.into());
+        }
+        self.check_view_of_our_list(rows, from.user(), handshake, remembered, judged)?;
+
+        let unknown = ProtocolError::UnknownPreKey;
+        let signed = prekeys::load_signed(rows, handshake.signed_pre_key)?.ok_or(unknown)?;
+        let one_time = match handshake.one_time_pre_key {
+            None => None,
+            Some(id) => Some(prekeys::load_one_time(rows, id)?.ok_or(unknown)?),
+        };
+        let kem = match &handshake.kem {
+            None => None,
+            Some((id, _)) => Some(prekeys::load_kem(rows, *id)?.ok_or(unknown)?),
+        };
+        let used = UsedPreKeys {
+            mode: handshake.mode,
+            signed: handshake.signed_pre_key,
+            one_time: handshake.one_time_pre_key,
+            kem: kem.as_ref().filter(|kem| kem.pair.kind() == KemKind::OneTime).map(|kem| kem.pair.id()),
+        };
+        if used.needs_seen_set() && signed.seen >= prekeys::SEEN {
+            return Err(unknown.into());
+        }
+        let x3dh = self.features.contains(Features::ACCEPTS_X3DH)
+            && signed.pair.features().contains(Features::ACCEPTS_X3DH);
+        self.check_mode(rows, from, handshake.mode, x3dh, handshake.features)?;
+
+        let secret = respond(
+            &Responder { identity: &self.identity, address: &self.address },
+            from,
+            bytes,
+            handshake,
+            &ResponderKeys {
+                signed: &signed.pair,
+                one_time: one_time.as_ref(),
+                kem: kem.as_ref().map(|kem| &kem.pair),
+            },
+        )?;
+        let ratchet = RatchetKeyPair::from_private(signed.pair.private().clone());
+        let session = Session::respond(secret, ratchet).map_err(|_| ProtocolError::Unreadable)?;
+        Ok((session, used))
+    }
+
+    /// Which of our lists the initiator saw: one that we signed, or somebody deceives him ("The protocol", §3).
+    fn check_view_of_our_list(
+        &self,
+        rows: &Staged<'_>,
+        from: &UserId,
+        handshake: &Handshake,
+        remembered: Option<&User>,
+        judged: Option<&Judged>,
+    ) -> Result<(), StepError> {
+        let own = self.own_user(rows)?;
+        let (epoch, seen) = (handshake.responder_epoch, handshake.responder_list);
+        let mut ours = own.history.get(&epoch).copied();
+        if from == self.address.user()
+            && let Some(judged) = judged
+        {
+            // In a handshake of our own user its list counts as part of our history.
+            let newest = judged.newest(remembered);
+            if newest.epoch() == epoch {
+                ours = ours.or(Some(newest.hash()));
+            } else if newest.epoch() == epoch + 1 {
+                ours = ours.or(newest.previous());
+            }
+        }
+        match ours {
+            None => Err(ProtocolError::UnknownList.into()),
+            Some(hash) if hash == seen => Ok(()),
+            Some(_) => Err(ProtocolError::ListMismatch.into()),
+        }
+    }
+
+    /// Padding and protobuf, then the riders, then the body ("The protocol", §6).
+    fn take_content(
+        &mut self,
+        rows: &mut Staged<'_>,
+        received: &mut Received,
+        padded: &[u8],
+    ) -> Result<(), StepError> {
+        let Ok(plaintext) = unpad(padded) else { return Ok(()) };
+        received.plaintext = Zeroizing::new(plaintext.to_vec());
+        let Ok(content) = Content::decode(plaintext) else { return Ok(()) };
+        let from = received.from.user();
+        if let Some(frame) = content.device_list() {
+            match self.take_list(rows, from, frame) {
+                Ok(learned) => {
+                    received.learned.newer |= learned.newer;
+                    received.learned.replaced |= learned.replaced;
+                }
+                Err(StepError::Protocol(error)) => received.list_refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if !content.reset().is_empty()
+            && let Some(mut record) = Record::load(rows, &received.from)?
+        {
+            let named = content.reset();
+            let changed = record.retire(|session| named.contains(&session.id));
+            let mut ledger = Ledger::load(rows, &record.owner)?;
+            for id in named.iter().filter(|id| record.find(id).is_none()) {
+                ledger.lose(*id);
+            }
+            ledger.save(rows, &record.owner);
+            if changed {
+                record.save(rows);
+            }
+        }
+        let from_own_user = from == self.address.user();
+        received.content = match content.check_body(from_own_user) {
+            Ok(()) => Ok(content),
+            Err(_) => Err(ProtocolError::BadContent),
+        };
+        Ok(())
+    }
+
+    fn take_list(&mut self, rows: &mut Staged<'_>, name: &UserId, frame: &[u8]) -> Result<Learned, StepError> {
+        let list = UnverifiedDeviceList::decode(frame)?;
+        let remembered = self.user(rows, name)?;
+        let judged = self.judge(remembered.as_ref(), name, list, ListSource::Content)?;
+        self.remember(rows, name, remembered, judged)
+    }
+}
+
+fn is_listed(list: &DeviceList, address: &DeviceAddress, key: &IdentityKey) -> bool {
+    list.devices().iter().any(|entry| entry.device() == address.device() && entry.identity_key() == key)
+}
+
+fn refusal(error: DecryptError) -> StepError {
+    StepError::Protocol(match error {
+        DecryptError::Duplicate => ProtocolError::Duplicate,
+        DecryptError::Desynchronised => ProtocolError::Desynchronised,
+        DecryptError::TooFarAhead => ProtocolError::TooFarAhead,
+        DecryptError::InvalidKey => ProtocolError::InvalidKey,
+        DecryptError::SkippedUnavailable => {
+            return StepError::Store(sprag_store::StoreError::Damaged("skipped keys"));
+        }
+        _ => ProtocolError::Unreadable,
+    })
+}

@@ -1,0 +1,216 @@
+//! The rows of the session layer: one table byte each, names only through these functions.
+//!
+//! | table | name | value |
+//! | --- | --- | --- |
+//! | `01` | `00`, `01`, `02` | our device; its counters; what the server last said |
+//! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
+//! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
+//! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
+//! | `11` | *device*, `00` or `01` | order of sessions, reset; ledger |
+//! | `12` | *device*, session number, part | hot part, constants, pending handshake, old chains |
+//! | `13` | *device*, session number, chain, number | one skipped key |
+//! | `15` | epoch | our own signed lists, as bytes |
+//! | `16` | epoch | hash of our own list of that epoch |
+//! | `17` | *device* | a record of a user who is not accepted: address, last read |
+//! | `18` | *user*, device | this device has a record |
+//! | `30` | sequence, chunk | inbox |
+//! | `31` `32` | *device*, message id; *device*, slot | message ids already delivered |
+//! | `33` | *device*, number | salt of a frame opened here and not yet named in `received` |
+//! | `34` | *device*, `00` or `01` | next number of `32`, of `33` |
+//! | `40` | sequence, chunk | outbox: what was sent, until all have it |
+//! | `41` | sequence, copy | outbox: state of one device's copy |
+//! | `42` | task id, chunk | outbox: the frame to hand over |
+//! | `43` | message id | sequence of a message |
+//! | `44` | *device*, salt | copy that this frame carried |
+//! | `45` | *device*, sequence | copy that waits for a session |
+//! | `46` | *user*, sequence | message that waits for the user's list |
+//! | `50` | task id | task |
+//! | `51` | *user* or *device* | the fetch under way for it |
+//! | `52` | sequence | event |
+//!
+//! Names in *italics* are blinded by the store.
+
+use sprag_crypto::{Salt, SessionId};
+use sprag_store::RowName;
+use sprag_wire::{DeviceAddress, UserId};
+
+/// A device as owner of rows: `u8(len user) ‖ user ‖ u32be(device)`.
+pub(crate) fn device_owner(address: &DeviceAddress) -> Vec<u8> {
+    let user = address.user().as_str().as_bytes();
+    let mut owner = Vec::with_capacity(user.len() + 5);
+    owner.push(u8::try_from(user.len()).unwrap_or(u8::MAX));
+    owner.extend_from_slice(user);
+    owner.extend_from_slice(&address.device().get().to_be_bytes());
+    owner
+}
+
+fn user_owner(user: &UserId) -> Vec<u8> {
+    user.as_str().as_bytes().to_vec()
+}
+
+fn join(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+
+pub(crate) fn own(part: u8) -> RowName {
+    RowName::plain(0x01, vec![part])
+}
+
+pub(crate) const OWN_DEVICE: u8 = 0;
+pub(crate) const OWN_COUNTERS: u8 = 1;
+pub(crate) const OWN_SERVER: u8 = 2;
+
+pub(crate) const ONE_TIME: u8 = 0x02;
+pub(crate) const SIGNED: u8 = 0x03;
+pub(crate) const KEM: u8 = 0x04;
+
+pub(crate) fn prekey(table: u8, id: u32) -> RowName {
+    RowName::plain(table, id.to_be_bytes().to_vec())
+}
+
+pub(crate) fn all(table: u8) -> RowName {
+    RowName::plain(table, Vec::new())
+}
+
+pub(crate) fn seen(signed: u32, sid: Option<&SessionId>) -> RowName {
+    let id = signed.to_be_bytes();
+    RowName::plain(0x05, join(&[&id, sid.map_or(&[][..], |sid| sid.as_bytes())]))
+}
+
+pub(crate) fn user(user: &UserId) -> RowName {
+    RowName::owned(0x10, user_owner(user), vec![0])
+}
+
+/// A changed identity that the server showed, and that waits for the user's decision.
+pub(crate) fn candidate(user: &UserId) -> RowName {
+    RowName::owned(0x10, user_owner(user), vec![1])
+}
+
+/// When the user's list was last fetched because of a frame.
+pub(crate) fn list_fetched(user: &UserId) -> RowName {
+    RowName::owned(0x10, user_owner(user), vec![2])
+}
+
+pub(crate) fn record(device: &[u8]) -> RowName {
+    RowName::owned(0x11, device.to_vec(), vec![0])
+}
+
+pub(crate) fn ledger(device: &[u8]) -> RowName {
+    RowName::owned(0x11, device.to_vec(), vec![1])
+}
+
+pub(crate) const HOT: u8 = 0;
+pub(crate) const CONSTANTS: u8 = 1;
+pub(crate) const PENDING: u8 = 2;
+pub(crate) const OLD_CHAINS: u8 = 3;
+
+pub(crate) fn session(device: &[u8], number: u64, part: u8) -> RowName {
+    RowName::owned(0x12, device.to_vec(), join(&[&number.to_be_bytes(), &[part]]))
+}
+
+pub(crate) fn session_rows(device: &[u8], number: u64) -> RowName {
+    RowName::owned(0x12, device.to_vec(), number.to_be_bytes().to_vec())
+}
+
+pub(crate) fn skipped(device: &[u8], number: u64, chain: u32, message: u32) -> RowName {
+    let suffix = join(&[&number.to_be_bytes(), &chain.to_be_bytes(), &message.to_be_bytes()]);
+    RowName::owned(0x13, device.to_vec(), suffix)
+}
+
+pub(crate) fn skipped_rows(device: &[u8], number: u64, chain: Option<u32>) -> RowName {
+    let chain = chain.map(u32::to_be_bytes);
+    let suffix = join(&[&number.to_be_bytes(), chain.as_ref().map_or(&[][..], |c| c)]);
+    RowName::owned(0x13, device.to_vec(), suffix)
+}
+
+pub(crate) fn own_list(epoch: u64) -> RowName {
+    RowName::plain(0x15, epoch.to_be_bytes().to_vec())
+}
+
+pub(crate) const OWN_LISTS: u8 = 0x15;
+pub(crate) const OWN_HISTORY: u8 = 0x16;
+
+pub(crate) fn own_history(epoch: u64) -> RowName {
+    RowName::plain(OWN_HISTORY, epoch.to_be_bytes().to_vec())
+}
+
+pub(crate) const STRANGERS: u8 = 0x17;
+
+pub(crate) fn stranger(device: &[u8]) -> RowName {
+    RowName::owned(STRANGERS, device.to_vec(), Vec::new())
+}
+
+pub(crate) fn has_record(user: &UserId, device: u32) -> RowName {
+    RowName::owned(0x18, user_owner(user), device.to_be_bytes().to_vec())
+}
+
+pub(crate) fn records_of(user: &UserId) -> RowName {
+    RowName::owned(0x18, user_owner(user), Vec::new())
+}
+
+pub(crate) const INBOX: u8 = 0x30;
+pub(crate) const OUTBOX: u8 = 0x40;
+pub(crate) const COPIES: u8 = 0x41;
+pub(crate) const FRAMES: u8 = 0x42;
+
+/// One chunk of something kept under a sequence number.
+pub(crate) fn chunk(table: u8, sequence: u64, chunk: u32) -> RowName {
+    RowName::plain(table, join(&[&sequence.to_be_bytes(), &chunk.to_be_bytes()]))
+}
+
+pub(crate) fn sequence(table: u8, sequence: u64) -> RowName {
+    RowName::plain(table, sequence.to_be_bytes().to_vec())
+}
+
+pub(crate) fn delivered(device: &[u8], message_id: &[u8; 16]) -> RowName {
+    RowName::owned(0x31, device.to_vec(), message_id.to_vec())
+}
+
+pub(crate) fn delivered_slot(device: &[u8], slot: u64) -> RowName {
+    RowName::owned(0x32, device.to_vec(), slot.to_be_bytes().to_vec())
+}
+
+pub(crate) fn unnamed(device: &[u8], number: Option<u64>) -> RowName {
+    RowName::owned(0x33, device.to_vec(), number.map_or(Vec::new(), |number| number.to_be_bytes().to_vec()))
+}
+
+pub(crate) const RING_DELIVERED: u8 = 0;
+pub(crate) const RING_OPENED: u8 = 1;
+
+pub(crate) fn ring(device: &[u8], which: u8) -> RowName {
+    RowName::owned(0x34, device.to_vec(), vec![which])
+}
+
+/// Everything that is remembered of a device's messages, as prefixes.
+pub(crate) fn memory_of(device: &[u8]) -> [RowName; 4] {
+    [0x31, 0x32, 0x33, 0x34].map(|table| RowName::owned(table, device.to_vec(), Vec::new()))
+}
+
+pub(crate) fn message(id: &[u8; 16]) -> RowName {
+    RowName::plain(0x43, id.to_vec())
+}
+
+pub(crate) fn carried(device: &[u8], salt: Option<&Salt>) -> RowName {
+    RowName::owned(0x44, device.to_vec(), salt.map_or(Vec::new(), |salt| salt.as_bytes().to_vec()))
+}
+
+pub(crate) fn waits_for_session(device: &[u8], sequence: Option<u64>) -> RowName {
+    let suffix = sequence.map_or(Vec::new(), |sequence| sequence.to_be_bytes().to_vec());
+    RowName::owned(0x45, device.to_vec(), suffix)
+}
+
+pub(crate) fn waits_for_list(user: &UserId, sequence: Option<u64>) -> RowName {
+    let suffix = sequence.map_or(Vec::new(), |sequence| sequence.to_be_bytes().to_vec());
+    RowName::owned(0x46, user_owner(user), suffix)
+}
+
+pub(crate) const TASKS: u8 = 0x50;
+pub(crate) const EVENTS: u8 = 0x52;
+
+pub(crate) fn fetch_of_device(device: &[u8]) -> RowName {
+    RowName::owned(0x51, device.to_vec(), vec![1])
+}
+
+pub(crate) fn fetch_of_user(user: &UserId) -> RowName {
+    RowName::owned(0x51, user_owner(user), vec![0])
+}

@@ -1,0 +1,328 @@
+//! What the network must do: one durable queue ("The protocol", appendix "Directory").
+
+use sprag_crypto::Salt;
+use sprag_store::{Rows, Staged, StoreError};
+use sprag_wire::relay::{BundleQuery, ListQuery, Lists};
+use sprag_wire::{DeviceAddress, DeviceId, Envelope, ListHash, UserId};
+use zeroize::Zeroizing;
+
+use crate::codec::{Reader, Writer};
+use crate::error::StepError;
+use crate::own::{Counters, Device};
+use crate::prekeys::{self, UploadPlan};
+use crate::{chunks, tables};
+
+const VERSION: u8 = 1;
+
+/// Epochs in one `ListReply`.
+const PAGE: usize = 64;
+
+/// Names a task for `supply`, `done` and `failed`. It never names another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(u64);
+
+impl TaskId {
+    /// From the number that [`TaskId::get`] gave.
+    #[must_use]
+    pub fn new(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The number, for storing it elsewhere.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for TaskId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Something that the network must do. The bytes are those of "The protocol", appendix "Directory".
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Task {
+    /// Hand `envelope` to the server. No reply: `done`, or `failed`.
+    #[non_exhaustive]
+    Deliver {
+        /// Names the task.
+        id: TaskId,
+        /// The device that it is for.
+        to: DeviceAddress,
+        /// An `Envelope` frame.
+        envelope: Vec<u8>,
+        /// Hash (32 bytes) of the device list that it was sealed against.
+        known_list: [u8; 32],
+    },
+    /// Ask for a user's device lists; the reply goes to `supply`.
+    #[non_exhaustive]
+    FetchDevices {
+        /// Names the task.
+        id: TaskId,
+        /// The user.
+        user: UserId,
+        /// A `ListQuery`.
+        query: Vec<u8>,
+    },
+    /// Ask for prekey bundles; the reply goes to `supply`.
+    #[non_exhaustive]
+    FetchBundles {
+        /// Names the task.
+        id: TaskId,
+        /// The user.
+        user: UserId,
+        /// A `BundleQuery`.
+        query: Vec<u8>,
+    },
+    /// Publish our prekeys. The reply may go to `supply`; then `done`.
+    #[non_exhaustive]
+    PublishPreKeys {
+        /// Names the task.
+        id: TaskId,
+        /// A `PreKeyUpload`.
+        upload: Vec<u8>,
+    },
+    /// Publish our device lists. The reply may go to `supply`; then `done`.
+    #[non_exhaustive]
+    PublishDevices {
+        /// Names the task.
+        id: TaskId,
+        /// `Lists`.
+        lists: Vec<u8>,
+    },
+}
+
+impl Task {
+    /// Names the task.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        match self {
+            Self::Deliver { id, .. }
+            | Self::FetchDevices { id, .. }
+            | Self::FetchBundles { id, .. }
+            | Self::PublishPreKeys { id, .. }
+            | Self::PublishDevices { id, .. } => *id,
+        }
+    }
+}
+
+/// A task as stored; its bytes are made when it is offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredTask {
+    pub(crate) kind: Kind,
+    /// Not offered before this time, in milliseconds.
+    pub(crate) not_before: u64,
+    /// A server refused it: it waits for the application.
+    pub(crate) parked: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Deliver { to: DeviceAddress, salt: Salt, known_list: ListHash, length: u32, sequence: u64, copy: u32 },
+    FetchDevices { user: UserId, from: u64 },
+    /// No device: all.
+    FetchBundles { user: UserId, devices: Vec<DeviceId> },
+    PublishPreKeys(UploadPlan),
+    PublishDevices { from: u64 },
+}
+
+impl StoredTask {
+    pub(crate) fn now(kind: Kind) -> Self {
+        Self { kind, not_before: 0, parked: false }
+    }
+
+    pub(crate) fn load(rows: &dyn Rows, id: TaskId) -> Result<Option<Self>, StoreError> {
+        let bytes = rows.get(&tables::sequence(tables::TASKS, id.get()))?;
+        bytes.map(|bytes| Self::read(&bytes)).transpose()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader::new(bytes, VERSION, "task row")?;
+        let not_before = reader.u64()?;
+        let parked = reader.bool()?;
+        let kind = match reader.u8()? {
+            1 => Kind::Deliver {
+                to: read_address(&mut reader)?,
+                salt: Salt::from_bytes(reader.array()?),
+                known_list: ListHash::from_bytes(reader.array()?),
+                length: reader.u32()?,
+                sequence: reader.u64()?,
+                copy: reader.u32()?,
+            },
+            2 => Kind::FetchDevices { user: read_user(&mut reader)?, from: reader.u64()? },
+            3 => {
+                let user = read_user(&mut reader)?;
+                let mut devices = Vec::new();
+                for _ in 0..reader.u32()? {
+                    let device = DeviceId::new(reader.u32()?);
+                    devices.push(reader.checked(device)?);
+                }
+                Kind::FetchBundles { user, devices }
+            }
+            4 => Kind::PublishPreKeys(UploadPlan {
+                number: reader.u64()?,
+                replace: reader.bool()?,
+                signed: reader.u32()?,
+                last_resort: reader.u32()?,
+                one_time: (reader.u32()?, reader.u32()?),
+                kem: (reader.u32()?, reader.u32()?),
+            }),
+            5 => Kind::PublishDevices { from: reader.u64()? },
+            _ => return Err(reader.damaged()),
+        };
+        reader.finish()?;
+        Ok(Self { kind, not_before, parked })
+    }
+
+    pub(crate) fn save(&self, rows: &mut Staged<'_>, id: TaskId) {
+        let mut writer = Writer::new(VERSION, 360);
+        writer.u64(self.not_before).bool(self.parked);
+        match &self.kind {
+            Kind::Deliver { to, salt, known_list, length, sequence, copy } => {
+                write_address(writer.u8(1), to);
+                writer.fixed(salt.as_bytes()).fixed(known_list.as_bytes());
+                writer.u32(*length).u64(*sequence).u32(*copy);
+            }
+            Kind::FetchDevices { user, from } => {
+                writer.u8(2).block(user.as_str().as_bytes()).u64(*from);
+            }
+            Kind::FetchBundles { user, devices } => {
+                writer.u8(3).block(user.as_str().as_bytes());
+                writer.u32(u32::try_from(devices.len()).unwrap_or(u32::MAX));
+                for device in devices {
+                    writer.u32(device.get());
+                }
+            }
+            Kind::PublishPreKeys(plan) => {
+                writer.u8(4).u64(plan.number).bool(plan.replace).u32(plan.signed).u32(plan.last_resort);
+                writer.u32(plan.one_time.0).u32(plan.one_time.1).u32(plan.kem.0).u32(plan.kem.1);
+            }
+            Kind::PublishDevices { from } => {
+                writer.u8(5).u64(*from);
+            }
+        }
+        rows.put(tables::sequence(tables::TASKS, id.get()), writer.finish());
+    }
+
+    /// Queues the task under a new id.
+    pub(crate) fn queue(&self, rows: &mut Staged<'_>) -> Result<TaskId, StoreError> {
+        let id = TaskId(Counters::next(rows, |counters| &mut counters.task)?);
+        self.save(rows, id);
+        Ok(id)
+    }
+
+    pub(crate) fn delete(&self, rows: &mut Staged<'_>, id: TaskId) {
+        rows.delete(tables::sequence(tables::TASKS, id.get()));
+        match &self.kind {
+            Kind::Deliver { length, .. } => chunks::delete(rows, tables::FRAMES, id.get(), 0, *length as usize),
+            Kind::FetchBundles { user, devices } => match devices.as_slice() {
+                [] => rows.delete(tables::fetch_of_user(user)),
+                devices => {
+                    for device in devices {
+                        let address = DeviceAddress::new(user.clone(), *device);
+                        rows.delete(tables::fetch_of_device(&tables::device_owner(&address)));
+                    }
+                }
+            },
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn write_address(writer: &mut Writer, address: &DeviceAddress) {
+    writer.block(address.user().as_str().as_bytes()).u32(address.device().get());
+}
+
+pub(crate) fn read_address(reader: &mut Reader<'_>) -> Result<DeviceAddress, StoreError> {
+    let user = read_user(reader)?;
+    let device = DeviceId::new(reader.u32()?);
+    Ok(DeviceAddress::new(user, reader.checked(device)?))
+}
+
+pub(crate) fn read_user(reader: &mut Reader<'_>) -> Result<UserId, StoreError> {
+    let user = UserId::new(reader.text()?);
+    reader.checked(user)
+}
+
+impl Device {
+    /// The tasks that may be done now, oldest first, at most `limit`. They stay until `done`, `supply` or `failed` ends them.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn tasks(&self, rows: &dyn Rows, now: u64, limit: usize) -> Result<Vec<Task>, StepError> {
+        let mut tasks = Vec::new();
+        for (id, value) in chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            if tasks.len() >= limit {
+                break;
+            }
+            let stored = StoredTask::read(&value)?;
+            if !stored.parked && stored.not_before <= now {
+                tasks.push(self.offer(rows, TaskId(id), &stored)?);
+            }
+        }
+        Ok(tasks)
+    }
+
+    fn offer(&self, rows: &dyn Rows, id: TaskId, stored: &StoredTask) -> Result<Task, StepError> {
+        Ok(match &stored.kind {
+            Kind::Deliver { to, salt, known_list, length, .. } => {
+                let payload = chunks::get(rows, tables::FRAMES, id.get(), 0, *length as usize)?;
+                let envelope = Envelope::new(self.address.clone(), to.clone(), *salt, payload.to_vec());
+                Task::Deliver { id, to: to.clone(), envelope: envelope.encode(), known_list: *known_list.as_bytes() }
+            }
+            Kind::FetchDevices { user, from } => {
+                let query = ListQuery::new(user.as_str().to_owned(), *from, self.known(rows, user)?).encode();
+                Task::FetchDevices { id, user: user.clone(), query }
+            }
+            Kind::FetchBundles { user, devices } => {
+                let known = self.known(rows, user)?;
+                let devices = devices.iter().map(|device| device.get()).collect();
+                let query = BundleQuery::new(user.as_str().to_owned(), devices, known).encode();
+                Task::FetchBundles { id, user: user.clone(), query }
+            }
+            Kind::PublishPreKeys(plan) => {
+                Task::PublishPreKeys { id, upload: prekeys::build_upload(rows, plan)?.encode() }
+            }
+            Kind::PublishDevices { from } => {
+                let mut frames = Vec::new();
+                for (epoch, frame) in chunks::sequences(rows, tables::OWN_LISTS, <[u8]>::is_empty)? {
+                    if epoch >= *from && frames.len() < PAGE {
+                        frames.push(frame.to_vec());
+                    }
+                }
+                Task::PublishDevices { id, lists: Lists::new(frames).encode() }
+            }
+        })
+    }
+
+    /// Hash of the newest list that is known of a user; empty: none.
+    fn known(&self, rows: &dyn Rows, user: &UserId) -> Result<Vec<u8>, StepError> {
+        let user = self.user(rows, user)?;
+        Ok(user.map_or(Vec::new(), |user| user.newest.hash().as_bytes().to_vec()))
+    }
+
+    /// Makes sure that bundles of a device (or of all devices of a user) are being fetched; one task for each.
+    pub(crate) fn want_bundles(
+        &self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        device: Option<DeviceId>,
+        not_before: u64,
+    ) -> Result<(), StepError> {
+        let marker = match device {
+            None => tables::fetch_of_user(user),
+            Some(device) => {
+                tables::fetch_of_device(&tables::device_owner(&DeviceAddress::new(user.clone(), device)))
+            }
+        };
+        if rows.get(&marker)?.is_none() {
+            let kind = Kind::FetchBundles { user: user.clone(), devices: device.into_iter().collect() };
+            let id = StoredTask { kind, not_before, parked: false }.queue(rows)?;
+            rows.put(marker, Zeroizing::new(id.get().to_be_bytes().to_vec()));
+        }
+        Ok(())
+    }
+}
