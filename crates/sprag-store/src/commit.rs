@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle, ThreadId};
 
@@ -129,7 +129,15 @@ impl<D: Disk> Backend for Committer<D> {
         };
         let mut pending = pending.into_iter().peekable();
         let mut flow = ControlFlow::Continue(());
-        self.shared.guard(|| {
+        // What the visitor breaks is its own, not the disk's.
+        let mut broken = None;
+        let mut visit = |key: &[u8], value: &[u8]| {
+            catch_unwind(AssertUnwindSafe(|| visit(key, value))).unwrap_or_else(|panic| {
+                broken = Some(panic);
+                ControlFlow::Break(())
+            })
+        };
+        let scanned = self.shared.guard(|| {
             disk.scan(prefix, &mut |key, value| {
                 while flow.is_continue()
                     && let Some((key, value)) = pending.next_if(|(ours, _)| ours.as_slice() < key)
@@ -145,14 +153,17 @@ impl<D: Disk> Backend for Committer<D> {
                 }
                 flow
             })
-        })?;
+        });
         for (key, value) in pending {
-            if flow.is_break() {
+            if flow.is_break() || scanned.is_err() {
                 break;
             }
             flow = value.map_or(flow, |value| visit(&key, &value));
         }
-        Ok(())
+        if let Some(panic) = broken {
+            resume_unwind(panic);
+        }
+        scanned
     }
 
     fn submit(&self, batch: Batch, done: Completion) {
@@ -695,6 +706,24 @@ mod tests {
                 .unwrap(),
             2
         );
+    }
+
+    #[test]
+    fn panic_in_a_visitor_is_its_own_and_poisons_nothing() {
+        let committer = committer(&Fake::default());
+        submit(&committer, put(0, b"\x01", b"1"))
+            .recv()
+            .unwrap()
+            .unwrap();
+        let scanned = catch_unwind(AssertUnwindSafe(|| {
+            committer.scan(b"", &mut |_, _| panic!("as planned"))
+        }));
+        assert!(scanned.is_err());
+        assert_eq!(committer.get(b"\x01").unwrap().unwrap(), b"1");
+        submit(&committer, put(1, b"\x01", b"2"))
+            .recv()
+            .unwrap()
+            .unwrap();
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub enum StoreError {
     /// A row is larger than [`MAX_ROW`](crate::MAX_ROW). Split it.
     #[error("row is too large")]
     TooLarge,
-    /// A row name is longer than [`MAX_SUFFIX`](crate::MAX_SUFFIX), or in the table that the store keeps for itself.
+    /// A row name is longer than [`MAX_SUFFIX`](crate::MAX_SUFFIX), in the table that the store keeps for itself, or
+    /// without an owner in a table of owned rows.
     #[error("row name is not allowed")]
     BadName,
     /// The store was closed.

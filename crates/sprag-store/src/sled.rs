@@ -6,7 +6,7 @@
 //! digest over all rows, checked at each opening, finds what is missing.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -34,11 +34,14 @@ const CACHE: u64 = 16 * 1024 * 1024;
 /// No open was ever seen to hang; if one does, it shall not hang its caller.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long sled may take to let its file go. Milliseconds, as far as was seen.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A sled database and our handle of its log. Fields are dropped in order: the lock of the store goes last.
 pub(crate) struct SledDisk {
     tree: Tree,
     _db: Db,
-    log: File,
+    log: Log,
     _lock: Arc<LockFile>,
 }
 
@@ -62,29 +65,42 @@ impl SledDisk {
             check_files(dir)?;
         }
         remove_torn_snapshots(dir).map_err(StoreError::io)?;
-        let (db, tree) = open_in_time(dir.to_owned(), expect)?;
-        let log = OpenOptions::new()
-            .write(true)
-            .open(dir.join("db"))
-            .map_err(StoreError::io)?;
-        if expect == Expect::Nothing {
-            sync_dir(dir).map_err(StoreError::io)?;
+        if expect == Expect::Database {
+            // An attempt to open that failed may still be on its way out.
+            drop(Log::open(dir)?);
         }
-        let last = match (guarded(|| tree.get(SEQUENCE_KEY))?, expect) {
-            (None, Expect::Nothing) => 0,
-            (Some(last), Expect::Database) => {
-                let last = last.as_ref().try_into();
-                u64::from_be_bytes(last.map_err(|_| StoreError::Damaged("sequence number"))?)
-            }
-            _ => return Err(StoreError::Damaged("rows are missing")),
-        };
+        let (db, tree) = open_in_time(dir.to_owned(), expect)?;
         let disk = Self {
             tree,
             _db: db,
-            log,
+            log: Log::open(dir)?,
             _lock: lock,
         };
-        Ok(Committer::start(disk, last)?)
+        if expect == Expect::Nothing {
+            sync_dir(dir).map_err(StoreError::io)?;
+        }
+        match disk.last(expect) {
+            Ok(last) => Ok(Committer::start(disk, last)?),
+            Err(error) => {
+                // A damaged database may panic when it goes, too.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(disk)));
+                Err(error)
+            }
+        }
+    }
+
+    /// The number of the last batch, 0 in a fresh database.
+    fn last(&self, expect: Expect) -> Result<u64, StoreError> {
+        match (guarded(|| self.tree.get(SEQUENCE_KEY))?, expect) {
+            (None, Expect::Nothing) => Ok(0),
+            (Some(last), Expect::Database) => {
+                let last = last.as_ref().try_into();
+                Ok(u64::from_be_bytes(
+                    last.map_err(|_| StoreError::Damaged("sequence number"))?,
+                ))
+            }
+            _ => Err(StoreError::Damaged("rows are missing")),
+        }
     }
 }
 
@@ -123,13 +139,37 @@ impl Disk for SledDisk {
     }
 
     fn sync(&self) -> Result<(), BackendError> {
-        Ok(self.log.sync_data()?)
+        Ok(self.log.0.sync_data()?)
     }
 }
 
 impl fmt::Debug for SledDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledDisk").finish_non_exhaustive()
+    }
+}
+
+/// Our handle of sled's log. When it goes, it waits until sled's own lock on the file is gone: tasks in the background
+/// hold it for a while after the database was dropped, and whoever opens next would find it locked.
+struct Log(File);
+
+impl Log {
+    fn open(dir: &Path) -> Result<Self, StoreError> {
+        let file = OpenOptions::new().write(true).open(dir.join("db"));
+        file.map(Self).map_err(StoreError::io)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let pause = Duration::from_millis(1);
+        let mut waited = Duration::ZERO;
+        while let Err(TryLockError::WouldBlock) = self.0.try_lock()
+            && waited < RELEASE_TIMEOUT
+        {
+            thread::sleep(pause);
+            waited = waited.saturating_add(pause);
+        }
     }
 }
 

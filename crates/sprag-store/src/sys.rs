@@ -31,17 +31,24 @@ mod files {
 
     use crate::StoreError;
 
-    /// Makes a directory for our eyes only; it may be there already.
+    /// Makes a directory for our eyes only, and makes it last; it may be there already.
     pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
+        let missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+            .collect();
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(path)?;
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-            _ => sync_dir(Path::new(".")),
+        for dir in missing {
+            match dir.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
+                _ => sync_dir(Path::new("."))?,
+            }
         }
+        Ok(())
     }
 
     /// Makes the entries of a directory durable.

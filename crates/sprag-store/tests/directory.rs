@@ -425,3 +425,42 @@ fn sixty_four_threads_end_where_some_order_of_them_would() {
         assert_eq!(*store.get(&row(n)).unwrap().unwrap(), last);
     }
 }
+
+#[test]
+fn close_in_the_middle_answers_everybody_and_keeps_what_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = create(&dir.path().join("deep").join("down"));
+    let threads: Vec<_> = (0..16)
+        .map(|n| {
+            let store = store.clone();
+            thread::spawn(move || {
+                for round in 0_u32.. {
+                    match store.commit_blocking(put(row(n), &round.to_be_bytes())) {
+                        Ok(_) => {}
+                        Err(error) => {
+                            assert!(matches!(error, StoreError::Closed), "{error:?}");
+                            return round;
+                        }
+                    }
+                }
+                0
+            })
+        })
+        .collect();
+    while store.commit_sequence() < 500 {
+        thread::yield_now();
+    }
+    store.close().unwrap();
+    let acknowledged: Vec<u32> = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect();
+    let store = open(&dir.path().join("deep").join("down")).unwrap();
+    for (n, rounds) in acknowledged.into_iter().enumerate() {
+        let found = store.get(&row(u32::try_from(n).unwrap())).unwrap();
+        let found = found.map_or(0, |value| {
+            u32::from_be_bytes(value.as_slice().try_into().unwrap()) + 1
+        });
+        assert_eq!(found, rounds);
+    }
+}
