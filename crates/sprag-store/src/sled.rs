@@ -223,6 +223,8 @@ fn open_in_time(dir: PathBuf, expect: Expect) -> Result<(Db, Tree), StoreError> 
         })
         .map_err(StoreError::io)?;
     match told.recv_timeout(OPEN_TIMEOUT) {
+        // sled has many words for files that it did not write so.
+        Ok(Err(StoreError::Backend(_))) => Err(StoreError::Damaged("the database does not open")),
         Ok(opened) => opened?.ok_or(StoreError::Damaged("the table of rows is missing")),
         Err(mpsc::RecvTimeoutError::Timeout) => Err(StoreError::TimedOut),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
