@@ -29,6 +29,9 @@
 //! Places to keep rows are a [`Backend`], or the smaller [`Sink`]; both can be checked with [`conformance`]. The feature
 //! `sled` (on by default) brings the one in a directory. Without it this crate touches no file.
 //!
+//! A program that is built with `panic = "abort"` dies where this crate would report damage: sled panics on damaged files.
+//! Before a second attempt at a store that was reported damaged, copy its directory: opening may rewrite it.
+//!
 //! What it does not do: it cannot see that a whole store was put back to an older state, and it does not erase what the
 //! medium below keeps of overwritten rows.
 #![forbid(unsafe_code)]
