@@ -10,7 +10,10 @@ use crate::tables;
 /// Writes `bytes` in chunks `first ..` under `sequence`.
 pub(crate) fn put(rows: &mut Staged<'_>, table: u8, sequence: u64, first: u32, bytes: &[u8]) {
     for (number, chunk) in (first..).zip(bytes.chunks(MAX_ROW)) {
-        rows.put(tables::chunk(table, sequence, number), Zeroizing::new(chunk.to_vec()));
+        rows.put(
+            tables::chunk(table, sequence, number),
+            Zeroizing::new(chunk.to_vec()),
+        );
     }
 }
 

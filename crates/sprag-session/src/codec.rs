@@ -15,8 +15,9 @@ impl Writer {
 
     fn put(&mut self, bytes: &[u8]) -> &mut Self {
         if self.0.capacity() - self.0.len() < bytes.len() {
-            let mut larger =
-                Zeroizing::new(Vec::with_capacity((self.0.len() + bytes.len()).next_power_of_two()));
+            let mut larger = Zeroizing::new(Vec::with_capacity(
+                (self.0.len() + bytes.len()).next_power_of_two(),
+            ));
             larger.extend_from_slice(&self.0);
             self.0 = larger;
         }
@@ -46,7 +47,8 @@ impl Writer {
 
     /// Length as u32, then the bytes.
     pub(crate) fn block(&mut self, bytes: &[u8]) -> &mut Self {
-        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).put(bytes)
+        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX))
+            .put(bytes)
     }
 
     pub(crate) fn optional(&mut self, value: Option<&[u8]>) -> &mut Self {
@@ -68,9 +70,17 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8], version: u8, what: &'static str) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        bytes: &'a [u8],
+        version: u8,
+        what: &'static str,
+    ) -> Result<Self, StoreError> {
         let mut reader = Self { rest: bytes, what };
-        if reader.u8()? == version { Ok(reader) } else { Err(reader.damaged()) }
+        if reader.u8()? == version {
+            Ok(reader)
+        } else {
+            Err(reader.damaged())
+        }
     }
 
     pub(crate) fn damaged(&self) -> StoreError {
@@ -78,7 +88,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], StoreError> {
-        let (head, tail) = self.rest.split_at_checked(count).ok_or_else(|| self.damaged())?;
+        let (head, tail) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or_else(|| self.damaged())?;
         self.rest = tail;
         Ok(head)
     }
@@ -119,7 +132,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn optional<const N: usize>(&mut self) -> Result<Option<[u8; N]>, StoreError> {
-        Ok(if self.bool()? { Some(self.array()?) } else { None })
+        Ok(if self.bool()? {
+            Some(self.array()?)
+        } else {
+            None
+        })
     }
 
     /// A typed value from its bytes; a refusal is damage.
@@ -128,6 +145,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn finish(self) -> Result<(), StoreError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.damaged())
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! A new account with its first device.
 
-use rand_core::{CryptoRng, Rng};
+use rand_core::CryptoRng;
 use sprag_crypto::{AccountKey, AccountKeyPair, Features, IdentityKeyPair};
-use sprag_store::{Rows, Staged};
+use sprag_store::Staged;
 use sprag_wire::{DeviceAddress, DeviceId, HOLDER, ListedDevice, UserId};
 use sprag_x3dh::DeviceList;
 
@@ -30,17 +30,29 @@ impl Device {
     ///
     /// # Errors
     /// What the store answers.
-    pub fn create(rows: &mut Staged<'_>, env: &mut Env<'_>, user: &UserId) -> Result<Self, StepError> {
+    pub fn create(
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        user: &UserId,
+    ) -> Result<Self, StepError> {
         let account = AccountKeyPair::generate(env.rng);
         let identity = IdentityKeyPair::generate(env.rng);
-        let device =
-            DeviceId::new(draw_device(env.rng)).map_err(|_| StepError::Internal("a device number above 2^16"))?;
+        let device = DeviceId::new(draw_device(env.rng))
+            .map_err(|_| StepError::Internal("a device number above 2^16"))?;
         let entry = ListedDevice::new(device, *identity.public(), HOLDER);
         let list = DeviceList::sign(&account, user, 1, None, &[entry], env.rng)
             .map_err(|_| StepError::Internal("a list of one entry"))?;
         let address = DeviceAddress::new(user.clone(), device);
         let account_key = *account.public();
-        let created = Self::adopt(rows, address, Features::NONE, identity, account_key, Some(account), list);
+        let created = Self::adopt(
+            rows,
+            address,
+            Features::NONE,
+            identity,
+            account_key,
+            Some(account),
+            list,
+        );
         let plan = created.new_pre_keys(rows, env)?;
         StoredTask::now(Kind::PublishDevices { from: 1 }).queue(rows)?;
         StoredTask::now(Kind::PublishPreKeys(plan)).queue(rows)?;
@@ -71,13 +83,5 @@ impl Device {
     /// What the store answers; nothing is changed then.
     pub fn expire(&self, rows: &mut Staged<'_>, now: u64) -> Result<(), StepError> {
         self.expire_outbox(rows, now)
-    }
-
-    /// Whether a store holds a device.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn exists(rows: &dyn Rows) -> Result<bool, StepError> {
-        Ok(rows.get(&crate::tables::own(crate::tables::OWN_DEVICE))?.is_some())
     }
 }

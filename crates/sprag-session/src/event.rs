@@ -105,7 +105,9 @@ const ERRORS: [ProtocolError; 23] = [
 
 pub(crate) fn error_number(error: ProtocolError) -> u8 {
     let place = ERRORS.iter().position(|other| *other == error);
-    place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+    place
+        .and_then(|place| u8::try_from(place).ok())
+        .unwrap_or(u8::MAX)
 }
 
 pub(crate) fn error_of(number: u8) -> Option<ProtocolError> {
@@ -119,7 +121,9 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
         Event::IdentityChanged { user } => writer.u8(1).block(user.as_str().as_bytes()),
         Event::ProvisionalReplaced { user } => writer.u8(2).block(user.as_str().as_bytes()),
         Event::ListMismatch { user } => writer.u8(3).block(user.as_str().as_bytes()),
-        Event::ReplyRefused { task, error } => writer.u8(4).u64(task.get()).u8(error_number(*error)),
+        Event::ReplyRefused { task, error } => {
+            writer.u8(4).u64(task.get()).u8(error_number(*error))
+        }
         Event::TaskRefused { task, code } => writer.u8(5).u64(task.get()).u32(*code),
         Event::Unreadable { from, error } => {
             write_address(writer.u8(6), from);
@@ -145,14 +149,33 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
 fn read(bytes: &[u8]) -> Result<Event, StoreError> {
     let mut reader = Reader::new(bytes, VERSION, "event row")?;
     let event = match reader.u8()? {
-        1 => Event::IdentityChanged { user: read_user(&mut reader)? },
-        2 => Event::ProvisionalReplaced { user: read_user(&mut reader)? },
-        3 => Event::ListMismatch { user: read_user(&mut reader)? },
-        4 => Event::ReplyRefused { task: TaskId::new(reader.u64()?), error: read_error(&mut reader)? },
-        5 => Event::TaskRefused { task: TaskId::new(reader.u64()?), code: reader.u32()? },
-        6 => Event::Unreadable { from: read_address(&mut reader)?, error: read_error(&mut reader)? },
-        7 => Event::BadContent { from: read_address(&mut reader)? },
-        8 => Event::Unsupported { from: read_address(&mut reader)? },
+        1 => Event::IdentityChanged {
+            user: read_user(&mut reader)?,
+        },
+        2 => Event::ProvisionalReplaced {
+            user: read_user(&mut reader)?,
+        },
+        3 => Event::ListMismatch {
+            user: read_user(&mut reader)?,
+        },
+        4 => Event::ReplyRefused {
+            task: TaskId::new(reader.u64()?),
+            error: read_error(&mut reader)?,
+        },
+        5 => Event::TaskRefused {
+            task: TaskId::new(reader.u64()?),
+            code: reader.u32()?,
+        },
+        6 => Event::Unreadable {
+            from: read_address(&mut reader)?,
+            error: read_error(&mut reader)?,
+        },
+        7 => Event::BadContent {
+            from: read_address(&mut reader)?,
+        },
+        8 => Event::Unsupported {
+            from: read_address(&mut reader)?,
+        },
         _ => return Err(reader.damaged()),
     };
     reader.finish()?;

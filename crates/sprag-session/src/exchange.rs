@@ -3,7 +3,9 @@
 use sprag_crypto::Mode;
 use sprag_store::{Rows, Staged};
 use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
-use sprag_wire::{Body, DeviceAddress, DeviceId, Envelope, UnverifiedDeviceList, UnverifiedPreKeyBundle, UserId};
+use sprag_wire::{
+    Body, DeviceAddress, DeviceId, Envelope, UnverifiedDeviceList, UnverifiedPreKeyBundle, UserId,
+};
 use zeroize::Zeroizing;
 
 use crate::error::{ProtocolError, StepError};
@@ -67,7 +69,11 @@ pub struct Delivery {
 
 impl Delivery {
     fn refused(error: ProtocolError, transport: Transport) -> Self {
-        Self { message: None, refused: Some(error), transport }
+        Self {
+            message: None,
+            refused: Some(error),
+            transport,
+        }
     }
 }
 
@@ -84,11 +90,20 @@ impl Device {
     ) -> Result<Delivery, StepError> {
         let envelope = match Envelope::decode(envelope) {
             Ok(envelope) if *envelope.to() == self.address => envelope,
-            Ok(_) => return Ok(Delivery::refused(ProtocolError::Malformed, Transport::Forget)),
+            Ok(_) => {
+                return Ok(Delivery::refused(
+                    ProtocolError::Malformed,
+                    Transport::Forget,
+                ));
+            }
             Err(error) => return Ok(Delivery::refused(error.into(), Transport::Forget)),
         };
         if !self.inbox_has_room(rows)? {
-            return Ok(Delivery { message: None, refused: None, transport: Transport::Keep });
+            return Ok(Delivery {
+                message: None,
+                refused: None,
+                transport: Transport::Keep,
+            });
         }
         let from = envelope.from().clone();
         let received = match self.receive(rows, env, &from, envelope.payload()) {
@@ -113,7 +128,11 @@ impl Device {
         }
         // A session that can be sent on: what waited for one need not wait for a bundle.
         self.session_ready(rows, env, &from)?;
-        Ok(Delivery { message, refused, transport: Transport::Forget })
+        Ok(Delivery {
+            message,
+            refused,
+            transport: Transport::Forget,
+        })
     }
 
     /// What a refused frame leads to ("The protocol", §11, column *caller*).
@@ -137,30 +156,59 @@ impl Device {
                 Ok(Delivery::refused(error, Transport::Forget))
             }
             ProtocolError::ListMismatch => {
-                event::record(rows, &Event::ListMismatch { user: from.user().clone() })?;
+                event::record(
+                    rows,
+                    &Event::ListMismatch {
+                        user: from.user().clone(),
+                    },
+                )?;
                 Ok(Delivery::refused(error, Transport::Forget))
             }
             _ => {
                 if error.heals() && accepted {
-                    event::record(rows, &Event::Unreadable { from: from.clone(), error })?;
+                    event::record(
+                        rows,
+                        &Event::Unreadable {
+                            from: from.clone(),
+                            error,
+                        },
+                    )?;
                 }
                 Ok(Delivery::refused(error, Transport::Forget))
             }
         }
     }
 
-    fn fetch_list(&mut self, rows: &mut Staged<'_>, env: &Env<'_>, user: &UserId) -> Result<(), StepError> {
+    fn fetch_list(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        user: &UserId,
+    ) -> Result<(), StepError> {
         let marker = tables::list_fetched(user);
-        let last = rows.get(&marker)?.and_then(|bytes| bytes.as_slice().try_into().ok()).map(u64::from_be_bytes);
-        if last.is_some_and(|last| env.now.saturating_sub(last) < FETCH_LIST_MS && last <= env.now) {
+        let last = rows
+            .get(&marker)?
+            .and_then(|bytes| bytes.as_slice().try_into().ok())
+            .map(u64::from_be_bytes);
+        if last.is_some_and(|last| env.now.saturating_sub(last) < FETCH_LIST_MS && last <= env.now)
+        {
             return Ok(());
         }
         rows.put(marker, Zeroizing::new(env.now.to_be_bytes().to_vec()));
-        StoredTask::now(Kind::FetchDevices { user: user.clone(), from: 0 }).queue(rows)?;
+        StoredTask::now(Kind::FetchDevices {
+            user: user.clone(),
+            from: 0,
+        })
+        .queue(rows)?;
         Ok(())
     }
 
-    fn tell_learned(&self, rows: &mut Staged<'_>, user: &UserId, learned: Learned) -> Result<(), StepError> {
+    fn tell_learned(
+        &self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        learned: Learned,
+    ) -> Result<(), StepError> {
         if learned.replaced {
             event::record(rows, &Event::ProvisionalReplaced { user: user.clone() })?;
         }
@@ -180,13 +228,17 @@ impl Device {
         id: TaskId,
         reply: &[u8],
     ) -> Result<Result<(), ProtocolError>, StepError> {
-        let Some(task) = StoredTask::load(rows, id)? else { return Ok(Ok(())) };
+        let Some(task) = StoredTask::load(rows, id)? else {
+            return Ok(Ok(()));
+        };
         let outcome = if reply.len() > MAX_REPLY {
             Err(StepError::Protocol(ProtocolError::Malformed))
         } else {
             match &task.kind {
                 Kind::FetchDevices { user, .. } => self.lists_came(rows, env, user, reply),
-                Kind::FetchBundles { user, devices } => self.bundles_came(rows, env, id, user, devices, reply),
+                Kind::FetchBundles { user, devices } => {
+                    self.bundles_came(rows, env, id, user, devices, reply)
+                }
                 Kind::PublishPreKeys(_) => self.pre_key_state_came(rows, env, reply),
                 Kind::PublishDevices { .. } => Ok(()),
                 Kind::Deliver { .. } => Err(StepError::Protocol(ProtocolError::BadInput)),
@@ -194,7 +246,10 @@ impl Device {
         };
         match outcome {
             Ok(()) => {
-                if !matches!(task.kind, Kind::PublishPreKeys(_) | Kind::PublishDevices { .. }) {
+                if !matches!(
+                    task.kind,
+                    Kind::PublishPreKeys(_) | Kind::PublishDevices { .. }
+                ) {
                     task.delete(rows, id);
                 }
                 Ok(Ok(()))
@@ -208,7 +263,12 @@ impl Device {
     }
 
     /// Learns a list that the server gave. A changed account key or a fork becomes the user's decision.
-    fn learn_from_server(&mut self, rows: &mut Staged<'_>, user: &UserId, frame: &[u8]) -> Result<(), StepError> {
+    fn learn_from_server(
+        &mut self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
         let mut staged = Staged::new(&*rows);
         match self.learn(&mut staged, user, frame, false) {
             Ok(learned) => {
@@ -242,7 +302,9 @@ impl Device {
                 // Pages ascend: an older one than ours is nothing new.
                 Ok(()) | Err(StepError::Protocol(ProtocolError::StaleList)) => {}
                 // The user decides; the question has been answered.
-                Err(StepError::Protocol(ProtocolError::UntrustedIdentity | ProtocolError::ForkedList)) => {
+                Err(StepError::Protocol(
+                    ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
+                )) => {
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -317,7 +379,11 @@ impl Device {
     }
 
     /// A fetch for one device that has a session now is not needed any more.
-    fn end_fetch_of(&self, rows: &mut Staged<'_>, address: &DeviceAddress) -> Result<(), StepError> {
+    fn end_fetch_of(
+        &self,
+        rows: &mut Staged<'_>,
+        address: &DeviceAddress,
+    ) -> Result<(), StepError> {
         let marker = tables::fetch_of_device(&tables::device_owner(address));
         if let Some(bytes) = rows.get(&marker)?
             && let Ok(id) = bytes.as_slice().try_into()
@@ -330,7 +396,12 @@ impl Device {
         Ok(())
     }
 
-    fn can_send_to(&self, rows: &dyn Rows, env: &Env<'_>, address: &DeviceAddress) -> Result<bool, StepError> {
+    fn can_send_to(
+        &self,
+        rows: &dyn Rows,
+        env: &Env<'_>,
+        address: &DeviceAddress,
+    ) -> Result<bool, StepError> {
         let record = Record::load(rows, address)?;
         let current = record.and_then(|record| record.current);
         Ok(current.is_some_and(|session| {
@@ -339,12 +410,19 @@ impl Device {
         }))
     }
 
-    fn pre_key_state_came(&mut self, rows: &mut Staged<'_>, env: &mut Env<'_>, reply: &[u8]) -> Result<(), StepError> {
+    fn pre_key_state_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        reply: &[u8],
+    ) -> Result<(), StepError> {
         let state = PreKeyState::decode(reply)?;
         let name = tables::own(tables::OWN_SERVER);
         let known = rows.get(&name)?;
         // The first epoch that is seen is no news: everything was just published there.
-        let is_new = known.as_ref().is_some_and(|known| known.as_slice() != state.epoch);
+        let is_new = known
+            .as_ref()
+            .is_some_and(|known| known.as_slice() != state.epoch);
         rows.put(name, Zeroizing::new(state.epoch.clone()));
         if self.publishes(rows)? > 1 {
             // Another upload is under way; its state will tell.
@@ -366,7 +444,8 @@ impl Device {
         let mut count = 0;
         for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
             let task = StoredTask::load(rows, TaskId::new(id))?;
-            count += usize::from(task.is_some_and(|task| matches!(task.kind, Kind::PublishPreKeys(_))));
+            count +=
+                usize::from(task.is_some_and(|task| matches!(task.kind, Kind::PublishPreKeys(_))));
         }
         Ok(count)
     }
@@ -376,7 +455,9 @@ impl Device {
     /// # Errors
     /// What the store answers; nothing is changed then.
     pub fn done(&self, rows: &mut Staged<'_>, id: TaskId) -> Result<(), StepError> {
-        let Some(task) = StoredTask::load(rows, id)? else { return Ok(()) };
+        let Some(task) = StoredTask::load(rows, id)? else {
+            return Ok(());
+        };
         match &task.kind {
             Kind::FetchDevices { .. } | Kind::FetchBundles { .. } => return Ok(()),
             Kind::Deliver { sequence, copy, .. } => outbox::handed_over(rows, *sequence, *copy)?,
@@ -397,7 +478,9 @@ impl Device {
         id: TaskId,
         failure: &Failure,
     ) -> Result<(), StepError> {
-        let Some(mut task) = StoredTask::load(rows, id)? else { return Ok(()) };
+        let Some(mut task) = StoredTask::load(rows, id)? else {
+            return Ok(());
+        };
         match failure {
             Failure::NotYet(after) | Failure::Full(after) => {
                 task.not_before = env.now.saturating_add(*after);
@@ -406,7 +489,13 @@ impl Device {
             Failure::Refused(code) => {
                 task.parked = true;
                 task.save(rows, id);
-                event::record(rows, &Event::TaskRefused { task: id, code: *code })?;
+                event::record(
+                    rows,
+                    &Event::TaskRefused {
+                        task: id,
+                        code: *code,
+                    },
+                )?;
             }
             Failure::NoSuchUser => {
                 self.undeliverable(rows, &task.kind, CopyStatus::NoSuchUser)?;
@@ -428,7 +517,12 @@ impl Device {
         Ok(())
     }
 
-    fn newer_list_came(&mut self, rows: &mut Staged<'_>, id: TaskId, frame: &[u8]) -> Result<(), StepError> {
+    fn newer_list_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        id: TaskId,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
         let learned = match UnverifiedDeviceList::decode(frame) {
             Ok(list) => {
                 let user = list.user().clone();
@@ -437,18 +531,31 @@ impl Device {
             Err(error) => Err(error.into()),
         };
         match learned {
-            Err(StepError::Protocol(error)) => Ok(event::record(rows, &Event::ReplyRefused { task: id, error })?),
+            Err(StepError::Protocol(error)) => Ok(event::record(
+                rows,
+                &Event::ReplyRefused { task: id, error },
+            )?),
             other => other,
         }
     }
 
-    fn undeliverable(&self, rows: &mut Staged<'_>, kind: &Kind, status: CopyStatus) -> Result<(), StepError> {
+    fn undeliverable(
+        &self,
+        rows: &mut Staged<'_>,
+        kind: &Kind,
+        status: CopyStatus,
+    ) -> Result<(), StepError> {
         match kind {
-            Kind::Deliver { sequence, copy, .. } => outbox::undeliverable(rows, *sequence, *copy, status)?,
+            Kind::Deliver { sequence, copy, .. } => {
+                outbox::undeliverable(rows, *sequence, *copy, status)?
+            }
             Kind::FetchBundles { user, devices } => {
                 let devices = match devices.as_slice() {
                     [] => peers::devices_with_record(rows, user)?,
-                    some => some.iter().map(|device| DeviceAddress::new(user.clone(), *device)).collect(),
+                    some => some
+                        .iter()
+                        .map(|device| DeviceAddress::new(user.clone(), *device))
+                        .collect(),
                 };
                 outbox::unreachable_user(rows, user, &devices, status)?;
             }
@@ -474,7 +581,12 @@ impl Device {
     ///
     /// # Errors
     /// `NeedsBundle` if nothing of his came from the server yet, or what the store answers.
-    pub fn accept_user(&mut self, rows: &mut Staged<'_>, env: &mut Env<'_>, name: &UserId) -> Result<(), StepError> {
+    pub fn accept_user(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        name: &UserId,
+    ) -> Result<(), StepError> {
         let candidate = tables::candidate(name);
         match rows.get(&candidate)? {
             Some(frame) => {
@@ -484,13 +596,5 @@ impl Device {
             None => self.accept(rows, name)?,
         }
         self.list_ready(rows, env, name)
-    }
-
-    /// Whether a changed identity of this user waits for a decision.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn has_candidate(&self, rows: &dyn Rows, name: &UserId) -> Result<bool, StepError> {
-        Ok(rows.get(&tables::candidate(name))?.is_some())
     }
 }

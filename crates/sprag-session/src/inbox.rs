@@ -69,7 +69,9 @@ impl Drop for InboxMessage {
 
 impl std::fmt::Debug for InboxMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InboxMessage").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("InboxMessage")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +81,10 @@ fn next_in_ring(rows: &mut Staged<'_>, owner: &[u8], which: u8) -> Result<u64, S
     let number = match rows.get(&name)? {
         None => 0,
         Some(bytes) => {
-            let bytes = bytes.as_slice().try_into().map_err(|_| StoreError::Damaged("ring"))?;
+            let bytes = bytes
+                .as_slice()
+                .try_into()
+                .map_err(|_| StoreError::Damaged("ring"))?;
             u64::from_be_bytes(bytes)
         }
     };
@@ -108,7 +113,10 @@ fn is_repeat(rows: &mut Staged<'_>, owner: &[u8], id: &[u8; 16]) -> Result<bool,
 /// A frame was opened; a later message to its device will say so.
 fn note_opened(rows: &mut Staged<'_>, owner: &[u8], salt: &Salt) -> Result<(), StoreError> {
     let number = next_in_ring(rows, owner, tables::RING_OPENED)?;
-    rows.put(tables::unnamed(owner, Some(number)), Zeroizing::new(salt.as_bytes().to_vec()));
+    rows.put(
+        tables::unnamed(owner, Some(number)),
+        Zeroizing::new(salt.as_bytes().to_vec()),
+    );
     if let Some(old) = number.checked_sub(REMEMBERED) {
         rows.delete(tables::unnamed(owner, Some(old)));
     }
@@ -121,14 +129,21 @@ fn unnamed_rows(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<(u64, Salt)>, Store
         if let (Ok(number), Ok(salt)) = (suffix.try_into(), value.try_into()) {
             found.push((u64::from_be_bytes(number), Salt::from_bytes(salt)));
         }
-        if found.len() < MAX_RECEIVED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if found.len() < MAX_RECEIVED {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     })?;
     Ok(found)
 }
 
 /// The salts that ride as `received` on the next message to a device, at most 32.
 pub(crate) fn unnamed(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<Salt>, StoreError> {
-    Ok(unnamed_rows(rows, owner)?.into_iter().map(|(_, salt)| salt).collect())
+    Ok(unnamed_rows(rows, owner)?
+        .into_iter()
+        .map(|(_, salt)| salt)
+        .collect())
 }
 
 /// These salts are named now.
@@ -156,8 +171,12 @@ impl Device {
     ) -> Result<Option<InboxMessage>, StepError> {
         let owner = tables::device_owner(&received.from);
         note_opened(rows, &owner, &received.salt)?;
-        let Ok(content) = &received.content else { return Ok(None) };
-        let Body::Application(application) = content.body() else { return Ok(None) };
+        let Ok(content) = &received.content else {
+            return Ok(None);
+        };
+        let Body::Application(application) = content.body() else {
+            return Ok(None);
+        };
         if is_repeat(rows, &owner, content.message_id())? {
             return Ok(None);
         }
@@ -169,7 +188,10 @@ impl Device {
         let mut writer = Writer::new(VERSION, 320);
         writer.fixed(content.message_id());
         write_address(&mut writer, &received.from);
-        writer.u64(content.sent_at()).u64(now).bool(received.accepted);
+        writer
+            .u64(content.sent_at())
+            .u64(now)
+            .bool(received.accepted);
         writer.u32(u32::try_from(application.len()).unwrap_or(u32::MAX));
         rows.put(tables::chunk(tables::INBOX, sequence, 0), writer.finish());
         chunks::put(rows, tables::INBOX, sequence, 1, application);
@@ -204,7 +226,9 @@ impl Device {
     /// What the store answers.
     pub fn acknowledge(&self, rows: &mut Staged<'_>, id: InboxId) -> Result<(), StepError> {
         let name = tables::chunk(tables::INBOX, id.0, 0);
-        let Some(header) = rows.get(&name)? else { return Ok(()) };
+        let Some(header) = rows.get(&name)? else {
+            return Ok(());
+        };
         let (_, length) = read_header(id.0, &header)?;
         rows.delete(name);
         chunks::delete(rows, tables::INBOX, id.0, 1, length);

@@ -11,6 +11,7 @@
 
 mod chunks;
 mod codec;
+mod contacts;
 mod create;
 mod error;
 mod event;
@@ -28,6 +29,7 @@ mod tables;
 mod task;
 mod trust;
 
+pub use contacts::Contact;
 pub use error::{ProtocolError, StepError};
 pub use event::{EVENTS, Event};
 pub use exchange::{Delivery, Failure, MAX_REPLY, Transport};

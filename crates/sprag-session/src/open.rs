@@ -62,7 +62,10 @@ impl Device {
         let remembered = self.user(rows, to.user())?;
         let judged = self.judge(remembered.as_ref(), to.user(), list, ListSource::Bundle)?;
         let newest = judged.newest(remembered.as_ref());
-        let listed = newest.devices().iter().find(|entry| entry.device() == to.device());
+        let listed = newest
+            .devices()
+            .iter()
+            .find(|entry| entry.device() == to.device());
         if listed.map(|entry| entry.identity_key()) != Some(&bundle.identity_key) {
             return Err(ProtocolError::UnlistedDevice.into());
         }
@@ -72,7 +75,13 @@ impl Device {
         let bundle = PreKeyBundle::verify(bundle)?;
         let identity_key = *bundle.identity_key();
         let signed = bundle.signed_pre_key().features;
-        self.check_mode(rows, to, mode, signed.contains(Features::ACCEPTS_X3DH), signed)?;
+        self.check_mode(
+            rows,
+            to,
+            mode,
+            signed.contains(Features::ACCEPTS_X3DH),
+            signed,
+        )?;
         if mode == Mode::Pqxdh {
             bundle.kem_pre_key().public_key.check()?;
         }
@@ -103,14 +112,26 @@ impl Device {
             Some(record) => record,
             None => Record::new(to, identity_key),
         };
-        let reference = SessionRef { number, id: session_id, mode, retired: false, pending_since: Some(env.now) };
+        let reference = SessionRef {
+            number,
+            id: session_id,
+            mode,
+            retired: false,
+            pending_since: Some(env.now),
+        };
         let dropped = record.establish(reference, ARCHIVED);
         record.close(rows, &dropped)?;
         record.save(rows);
         save_session(rows, &record.owner, number, &session, Parts::All);
         let handshake = Zeroizing::new(initiated.handshake);
-        rows.put(tables::session(&record.owner, number, tables::PENDING), handshake);
-        Ok(Opened { session_id, learned })
+        rows.put(
+            tables::session(&record.owner, number, tables::PENDING),
+            handshake,
+        );
+        Ok(Opened {
+            session_id,
+            learned,
+        })
     }
 
     /// Our own device must be listed before it opens a session or sends ("The protocol", §1.2).
@@ -132,9 +153,15 @@ impl Device {
         x3dh_accepted: bool,
         their_features: Features,
     ) -> Result<(), StepError> {
-        let hidden_offer = self.features.contains(Features::SPRAG_2) && their_features.contains(Features::SPRAG_2);
+        let hidden_offer =
+            self.features.contains(Features::SPRAG_2) && their_features.contains(Features::SPRAG_2);
         let weaker = mode == Mode::X3dh
-            && (!x3dh_accepted || Record::load(rows, peer)?.is_some_and(|record| record.holds_pqxdh()));
-        if hidden_offer || weaker { Err(ProtocolError::ModeRefused.into()) } else { Ok(()) }
+            && (!x3dh_accepted
+                || Record::load(rows, peer)?.is_some_and(|record| record.holds_pqxdh()));
+        if hidden_offer || weaker {
+            Err(ProtocolError::ModeRefused.into())
+        } else {
+            Ok(())
+        }
     }
 }

@@ -92,7 +92,10 @@ impl CopyStatus {
     /// Whether nothing will change any more.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Received | Self::NoSuchUser | Self::NoSuchDevice | Self::Expired)
+        matches!(
+            self,
+            Self::Received | Self::NoSuchUser | Self::NoSuchDevice | Self::Expired
+        )
     }
 
     fn number(self) -> u8 {
@@ -141,7 +144,9 @@ struct Outgoing {
 
 impl Outgoing {
     fn load(rows: &dyn Rows, sequence: u64) -> Result<Option<Self>, StoreError> {
-        let Some(bytes) = rows.get(&tables::chunk(tables::OUTBOX, sequence, 0))? else { return Ok(None) };
+        let Some(bytes) = rows.get(&tables::chunk(tables::OUTBOX, sequence, 0))? else {
+            return Ok(None);
+        };
         let mut reader = Reader::new(&bytes, VERSION, "outbox row")?;
         let outgoing = Self {
             sequence,
@@ -160,9 +165,19 @@ impl Outgoing {
     fn save(&self, rows: &mut Staged<'_>) {
         let user = self.user.as_str().as_bytes();
         let mut writer = Writer::new(VERSION, 16 + 4 + user.len() + 8 + 13);
-        writer.fixed(&self.id.0).block(user).u64(self.sent_at).u32(self.length);
-        writer.u32(self.copies).u32(self.open).u8(self.without_copies.number());
-        rows.put(tables::chunk(tables::OUTBOX, self.sequence, 0), writer.finish());
+        writer
+            .fixed(&self.id.0)
+            .block(user)
+            .u64(self.sent_at)
+            .u32(self.length);
+        writer
+            .u32(self.copies)
+            .u32(self.open)
+            .u8(self.without_copies.number());
+        rows.put(
+            tables::chunk(tables::OUTBOX, self.sequence, 0),
+            writer.finish(),
+        );
     }
 
     /// One thing less that may change; the content goes with the last.
@@ -200,13 +215,17 @@ impl Copy {
     }
 
     fn load(rows: &dyn Rows, sequence: u64, copy: u32) -> Result<Option<Self>, StoreError> {
-        let Some(bytes) = rows.get(&Self::name(sequence, copy))? else { return Ok(None) };
+        let Some(bytes) = rows.get(&Self::name(sequence, copy))? else {
+            return Ok(None);
+        };
         let mut reader = Reader::new(&bytes, VERSION, "outbox copy")?;
         let copy = Self {
             to: read_address(&mut reader)?,
             status: read_status(&mut reader)?,
             salt: reader.optional()?.map(Salt::from_bytes),
-            task: reader.optional()?.map(|id| TaskId::new(u64::from_be_bytes(id))),
+            task: reader
+                .optional()?
+                .map(|id| TaskId::new(u64::from_be_bytes(id))),
         };
         reader.finish()?;
         Ok(Some(copy))
@@ -217,12 +236,23 @@ impl Copy {
         write_address(&mut writer, &self.to);
         writer.u8(self.status.number());
         writer.optional(self.salt.as_ref().map(|salt| &salt.as_bytes()[..]));
-        writer.optional(self.task.map(|id| id.get().to_be_bytes()).as_ref().map(|id| &id[..]));
+        writer.optional(
+            self.task
+                .map(|id| id.get().to_be_bytes())
+                .as_ref()
+                .map(|id| &id[..]),
+        );
         rows.put(Self::name(sequence, copy), writer.finish());
     }
 
     /// Ends the copy: nothing is offered, and no receipt is waited for.
-    fn end(&mut self, rows: &mut Staged<'_>, sequence: u64, copy: u32, status: CopyStatus) -> Result<(), StoreError> {
+    fn end(
+        &mut self,
+        rows: &mut Staged<'_>,
+        sequence: u64,
+        copy: u32,
+        status: CopyStatus,
+    ) -> Result<(), StoreError> {
         if let Some(id) = self.task.take()
             && let Some(task) = StoredTask::load(rows, id)?
         {
@@ -312,7 +342,10 @@ impl Device {
         let content = Content::new(id.0, env.now, Body::Application(application.to_vec()));
         let encoded = content.encode();
         chunks::put(rows, tables::OUTBOX, sequence, 1, &encoded);
-        rows.put(tables::message(&id.0), Zeroizing::new(sequence.to_be_bytes().to_vec()));
+        rows.put(
+            tables::message(&id.0),
+            Zeroizing::new(sequence.to_be_bytes().to_vec()),
+        );
         let mut outgoing = Outgoing {
             sequence,
             id,
@@ -328,7 +361,10 @@ impl Device {
             None => {
                 outgoing.open = 1;
                 outgoing.save(rows);
-                rows.put(tables::waits_for_list(user, Some(sequence)), Zeroizing::new(Vec::new()));
+                rows.put(
+                    tables::waits_for_list(user, Some(sequence)),
+                    Zeroizing::new(Vec::new()),
+                );
                 self.want_bundles(rows, user, None, 0)?;
             }
             Some(mut known) => {
@@ -350,15 +386,24 @@ impl Device {
         let Some(user) = self.user(rows, &outgoing.user)? else {
             return Err(StepError::Internal("a user who was there"));
         };
-        let devices: Vec<_> =
-            user.newest.devices().iter().filter(|entry| entry.identity_key() != self.identity.public()).collect();
+        let devices: Vec<_> = user
+            .newest
+            .devices()
+            .iter()
+            .filter(|entry| entry.identity_key() != self.identity.public())
+            .collect();
         let first = outgoing.copies;
         outgoing.copies += u32::try_from(devices.len()).unwrap_or(u32::MAX);
         outgoing.open += u32::try_from(devices.len()).unwrap_or(u32::MAX);
         outgoing.save(rows);
         for (copy, entry) in (first..).zip(devices) {
             let to = DeviceAddress::new(outgoing.user.clone(), entry.device());
-            let fresh = Copy { to, status: CopyStatus::Waiting, salt: None, task: None };
+            let fresh = Copy {
+                to,
+                status: CopyStatus::Waiting,
+                salt: None,
+                task: None,
+            };
             self.seal_copy(rows, env, outgoing.sequence, copy, fresh, &mut content)?;
         }
         Ok(())
@@ -381,7 +426,8 @@ impl Device {
                 inbox::named(rows, &owner, content.received())?;
                 let user = self.user(rows, copy.to.user())?;
                 let user = user.ok_or(StepError::Internal("a user who was there"))?;
-                let length = u32::try_from(sealed.frame.len()).map_err(|_| ProtocolError::BadInput)?;
+                let length =
+                    u32::try_from(sealed.frame.len()).map_err(|_| ProtocolError::BadInput)?;
                 let kind = Kind::Deliver {
                     to: copy.to.clone(),
                     salt: sealed.salt,
@@ -393,7 +439,10 @@ impl Device {
                 let task = StoredTask::now(kind).queue(rows)?;
                 chunks::put(rows, tables::FRAMES, task.get(), 0, &sealed.frame);
                 let place = [&sequence.to_be_bytes()[..], &number.to_be_bytes()].concat();
-                rows.put(tables::carried(&owner, Some(&sealed.salt)), Zeroizing::new(place));
+                rows.put(
+                    tables::carried(&owner, Some(&sealed.salt)),
+                    Zeroizing::new(place),
+                );
                 rows.delete(tables::waits_for_session(&owner, Some(sequence)));
                 copy.status = CopyStatus::Sealed;
                 copy.salt = Some(sealed.salt);
@@ -401,7 +450,9 @@ impl Device {
                 copy.save(rows, sequence, number);
                 Ok(())
             }
-            Err(StepError::Protocol(ProtocolError::NeedsBundle | ProtocolError::ChainExhausted)) => {
+            Err(StepError::Protocol(
+                ProtocolError::NeedsBundle | ProtocolError::ChainExhausted,
+            )) => {
                 copy.save(rows, sequence, number);
                 let waits = Zeroizing::new(number.to_be_bytes().to_vec());
                 rows.put(tables::waits_for_session(&owner, Some(sequence)), waits);
@@ -424,8 +475,10 @@ impl Device {
         let owner = tables::device_owner(to);
         for (sequence, number) in waiting(rows, &tables::waits_for_session(&owner, None))? {
             let number = u32::from_be_bytes(number.as_slice().try_into().unwrap_or_default());
-            let (Some(copy), Some(outgoing)) = (Copy::load(rows, sequence, number)?, Outgoing::load(rows, sequence)?)
-            else {
+            let (Some(copy), Some(outgoing)) = (
+                Copy::load(rows, sequence, number)?,
+                Outgoing::load(rows, sequence)?,
+            ) else {
                 rows.delete(tables::waits_for_session(&owner, Some(sequence)));
                 continue;
             };
@@ -446,7 +499,12 @@ impl Device {
         if waiting.is_empty() {
             return Ok(());
         }
-        let Some(mut user) = self.user(rows, name)?.filter(|user| user.may_be_written_to()) else { return Ok(()) };
+        let Some(mut user) = self
+            .user(rows, name)?
+            .filter(|user| user.may_be_written_to())
+        else {
+            return Ok(());
+        };
         self.mark_accepted(rows, &mut user)?;
         for (sequence, _) in waiting {
             rows.delete(tables::waits_for_list(name, Some(sequence)));
@@ -460,18 +518,34 @@ impl Device {
     }
 
     /// Whether something waits for a session with this device.
-    pub(crate) fn is_waited_for(&self, rows: &dyn Rows, to: &DeviceAddress) -> Result<bool, StepError> {
-        Ok(!waiting(rows, &tables::waits_for_session(&tables::device_owner(to), None))?.is_empty())
+    pub(crate) fn is_waited_for(
+        &self,
+        rows: &dyn Rows,
+        to: &DeviceAddress,
+    ) -> Result<bool, StepError> {
+        Ok(!waiting(
+            rows,
+            &tables::waits_for_session(&tables::device_owner(to), None),
+        )?
+        .is_empty())
     }
 
     /// What became of a message, device by device; `None` if there is no such message, or it was sent long ago.
     ///
     /// # Errors
     /// What the store answers.
-    pub fn status(&self, rows: &dyn Rows, id: MessageId) -> Result<Option<Vec<(String, CopyStatus)>>, StepError> {
-        let Some(sequence) = rows.get(&tables::message(&id.0))? else { return Ok(None) };
+    pub fn status(
+        &self,
+        rows: &dyn Rows,
+        id: MessageId,
+    ) -> Result<Option<Vec<(String, CopyStatus)>>, StepError> {
+        let Some(sequence) = rows.get(&tables::message(&id.0))? else {
+            return Ok(None);
+        };
         let sequence = u64::from_be_bytes(sequence.as_slice().try_into().unwrap_or_default());
-        let Some(outgoing) = Outgoing::load(rows, sequence)? else { return Ok(None) };
+        let Some(outgoing) = Outgoing::load(rows, sequence)? else {
+            return Ok(None);
+        };
         let mut statuses = Vec::new();
         for copy in 0..outgoing.copies {
             if let Some(copy) = Copy::load(rows, sequence, copy)? {
@@ -488,7 +562,9 @@ impl Device {
     pub(crate) fn expire_outbox(&self, rows: &mut Staged<'_>, now: u64) -> Result<(), StepError> {
         let is_header = |rest: &[u8]| rest == 0u32.to_be_bytes();
         for (sequence, _) in chunks::sequences(rows, tables::OUTBOX, is_header)? {
-            let Some(outgoing) = Outgoing::load(rows, sequence)? else { continue };
+            let Some(outgoing) = Outgoing::load(rows, sequence)? else {
+                continue;
+            };
             if now.saturating_sub(outgoing.sent_at) <= OUTBOX_MS {
                 continue;
             }
@@ -512,7 +588,10 @@ impl Device {
 }
 
 /// Rows that wait under a prefix: sequence and value, ascending.
-fn waiting(rows: &dyn Rows, prefix: &sprag_store::RowName) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, StoreError> {
+fn waiting(
+    rows: &dyn Rows,
+    prefix: &sprag_store::RowName,
+) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, StoreError> {
     let mut found = Vec::new();
     rows.scan(prefix, &mut |suffix, value| {
         if let Ok(sequence) = suffix.try_into() {
@@ -525,7 +604,11 @@ fn waiting(rows: &dyn Rows, prefix: &sprag_store::RowName) -> Result<Vec<(u64, Z
 }
 
 /// The frame of a copy was handed over.
-pub(crate) fn handed_over(rows: &mut Staged<'_>, sequence: u64, number: u32) -> Result<(), StoreError> {
+pub(crate) fn handed_over(
+    rows: &mut Staged<'_>,
+    sequence: u64,
+    number: u32,
+) -> Result<(), StoreError> {
     if let Some(mut copy) = Copy::load(rows, sequence, number)? {
         copy.task = None;
         if copy.status == CopyStatus::Sealed {
@@ -574,11 +657,17 @@ pub(crate) fn unreachable_user(
 }
 
 /// Receipts: these frames of ours were opened by the device.
-pub(crate) fn received(rows: &mut Staged<'_>, from: &DeviceAddress, salts: &[Salt]) -> Result<(), StoreError> {
+pub(crate) fn received(
+    rows: &mut Staged<'_>,
+    from: &DeviceAddress,
+    salts: &[Salt],
+) -> Result<(), StoreError> {
     let owner = tables::device_owner(from);
     for salt in salts {
         let name = tables::carried(&owner, Some(salt));
-        let Some(place) = rows.get(&name)? else { continue };
+        let Some(place) = rows.get(&name)? else {
+            continue;
+        };
         rows.delete(name);
         if let Some((sequence, number)) = read_place(&place) {
             undeliverable(rows, sequence, number, CopyStatus::Received)?;
@@ -589,11 +678,17 @@ pub(crate) fn received(rows: &mut Staged<'_>, from: &DeviceAddress, salts: &[Sal
 
 fn read_place(place: &[u8]) -> Option<(u64, u32)> {
     let (sequence, number) = place.split_first_chunk::<8>()?;
-    Some((u64::from_be_bytes(*sequence), u32::from_be_bytes(number.try_into().ok()?)))
+    Some((
+        u64::from_be_bytes(*sequence),
+        u32::from_be_bytes(number.try_into().ok()?),
+    ))
 }
 
 /// A device that is not listed any more gets nothing.
-pub(crate) fn drop_device(rows: &mut Staged<'_>, address: &DeviceAddress) -> Result<(), StoreError> {
+pub(crate) fn drop_device(
+    rows: &mut Staged<'_>,
+    address: &DeviceAddress,
+) -> Result<(), StoreError> {
     let owner = tables::device_owner(address);
     let mut places = Vec::new();
     rows.scan(&tables::carried(&owner, None), &mut |_, place| {
@@ -601,7 +696,10 @@ pub(crate) fn drop_device(rows: &mut Staged<'_>, address: &DeviceAddress) -> Res
         ControlFlow::Continue(())
     })?;
     for (sequence, number) in waiting(rows, &tables::waits_for_session(&owner, None))? {
-        places.push((sequence, u32::from_be_bytes(number.as_slice().try_into().unwrap_or_default())));
+        places.push((
+            sequence,
+            u32::from_be_bytes(number.as_slice().try_into().unwrap_or_default()),
+        ));
     }
     for (sequence, number) in places {
         undeliverable(rows, sequence, number, CopyStatus::NoSuchDevice)?;

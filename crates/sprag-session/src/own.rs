@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use rand_core::CryptoRng;
-use sprag_crypto::{AccountKey, AccountKeyPair, Features, IdentityKey, IdentityKeyPair, InvalidKey, PrivateKey, Salt};
+use sprag_crypto::{
+    AccountKey, AccountKeyPair, Features, IdentityKey, IdentityKeyPair, InvalidKey, PrivateKey,
+    Salt,
+};
 use sprag_ratchet::OriginKey;
 use sprag_store::{Rows, Staged, StoreError};
 use sprag_wire::{DeviceAddress, DeviceId, UserId, id_bytes};
@@ -29,7 +32,9 @@ pub struct Env<'a> {
 
 impl std::fmt::Debug for Env<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Env").field("now", &self.now).finish_non_exhaustive()
+        f.debug_struct("Env")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
     }
 }
 
@@ -37,7 +42,11 @@ impl<'a> Env<'a> {
     /// The time in milliseconds since 1970, and the generator that every draw comes from.
     #[must_use]
     pub fn new(now: u64, rng: &'a mut dyn CryptoRng) -> Self {
-        Self { now, rng, injected_salt: None }
+        Self {
+            now,
+            rng,
+            injected_salt: None,
+        }
     }
 
     /// For published vectors only: the next message takes this salt in place of a hedged random one.
@@ -86,7 +95,14 @@ impl Device {
         account_key: AccountKey,
         account: Option<AccountKeyPair>,
     ) -> Self {
-        Self { address, features, identity, account_key, account, origins: HashMap::new() }
+        Self {
+            address,
+            features,
+            identity,
+            account_key,
+            account,
+            origins: HashMap::new(),
+        }
     }
 
     /// The device of this store, or `None` if none was created yet.
@@ -94,7 +110,9 @@ impl Device {
     /// # Errors
     /// What the store answers; a row that does not decode is `Damaged`.
     pub fn load(rows: &dyn Rows) -> Result<Option<Self>, StepError> {
-        let Some(bytes) = rows.get(&tables::own(tables::OWN_DEVICE))? else { return Ok(None) };
+        let Some(bytes) = rows.get(&tables::own(tables::OWN_DEVICE))? else {
+            return Ok(None);
+        };
         let mut reader = Reader::new(&bytes, VERSION, "device row")?;
         let user = UserId::new(reader.text()?);
         let user = reader.checked(user)?;
@@ -118,8 +136,13 @@ impl Device {
     pub(crate) fn save(&self, rows: &mut Staged<'_>) {
         let user = self.address.user().as_str().as_bytes();
         let mut writer = Writer::new(VERSION, 4 + user.len() + 4 + 4 + 32 + 33 + 33);
-        writer.block(user).u32(self.address.device().get()).u32(self.features.bits());
-        writer.fixed(&*self.identity.private().to_bytes()).fixed(self.account_key.as_bytes());
+        writer
+            .block(user)
+            .u32(self.address.device().get())
+            .u32(self.features.bits());
+        writer
+            .fixed(&*self.identity.private().to_bytes())
+            .fixed(self.account_key.as_bytes());
         let account = self.account.as_ref().map(|pair| pair.private().to_bytes());
         writer.optional(account.as_ref().map(|key| &key[..]));
         rows.put(tables::own(tables::OWN_DEVICE), writer.finish());
@@ -160,12 +183,17 @@ impl Device {
             let theirs = id_bytes(key, peer);
             let sending = OriginKey::derive(&secret, &ours, &theirs);
             let receiving = OriginKey::derive(&secret, &theirs, &ours);
-            self.origins.insert(at.clone(), Origins { sending, receiving });
+            self.origins
+                .insert(at.clone(), Origins { sending, receiving });
         }
         self.origins.get(&at).ok_or(InvalidKey)
     }
 
-    pub(crate) fn sending_origin(&mut self, peer: &DeviceAddress, key: &IdentityKey) -> Result<&OriginKey, InvalidKey> {
+    pub(crate) fn sending_origin(
+        &mut self,
+        peer: &DeviceAddress,
+        key: &IdentityKey,
+    ) -> Result<&OriginKey, InvalidKey> {
         Ok(&self.origins(peer, key)?.sending)
     }
 
@@ -219,14 +247,25 @@ impl Counters {
 
     pub(crate) fn save(&self, rows: &mut Staged<'_>) {
         let mut writer = Writer::new(COUNTERS_VERSION, 12 + 40 + 8);
-        writer.u32(self.signed_pre_key).u32(self.one_time_pre_key).u32(self.kem_pre_key);
-        writer.u64(self.session).u64(self.upload).u64(self.sequence).u64(self.task).u64(self.event);
+        writer
+            .u32(self.signed_pre_key)
+            .u32(self.one_time_pre_key)
+            .u32(self.kem_pre_key);
+        writer
+            .u64(self.session)
+            .u64(self.upload)
+            .u64(self.sequence)
+            .u64(self.task)
+            .u64(self.event);
         writer.u32(self.outbox).u32(self.inbox);
         rows.put(tables::own(tables::OWN_COUNTERS), writer.finish());
     }
 
     /// Takes the next number of one counter and writes the row.
-    pub(crate) fn next(rows: &mut Staged<'_>, which: fn(&mut Self) -> &mut u64) -> Result<u64, StoreError> {
+    pub(crate) fn next(
+        rows: &mut Staged<'_>,
+        which: fn(&mut Self) -> &mut u64,
+    ) -> Result<u64, StoreError> {
         let mut counters = Self::load(rows)?;
         let number = which(&mut counters);
         *number += 1;

@@ -35,7 +35,8 @@ impl Device {
     }
 
     pub(crate) fn own_user(&self, rows: &dyn Rows) -> Result<User, StoreError> {
-        self.user(rows, self.address.user())?.ok_or_else(|| StoreError::Damaged("own user row is missing"))
+        self.user(rows, self.address.user())?
+            .ok_or_else(|| StoreError::Damaged("own user row is missing"))
     }
 
     pub(crate) fn judge(
@@ -82,7 +83,11 @@ impl Device {
     ) -> Result<Learned, StepError> {
         let list = UnverifiedDeviceList::decode(frame)?;
         let remembered = self.user(rows, name)?;
-        let source = if by_epoch { ListSource::ServerByEpoch } else { ListSource::Server };
+        let source = if by_epoch {
+            ListSource::ServerByEpoch
+        } else {
+            ListSource::Server
+        };
         let judged = self.judge(remembered.as_ref(), name, list, source)?;
         self.remember(rows, name, remembered, judged)
     }
@@ -104,7 +109,12 @@ impl Device {
     ///
     /// # Errors
     /// `Malformed`, `BadInput` for our own user, `BadSignature`, or what the store answers.
-    pub fn accept_list(&mut self, rows: &mut Staged<'_>, name: &UserId, frame: &[u8]) -> Result<(), StepError> {
+    pub fn accept_list(
+        &mut self,
+        rows: &mut Staged<'_>,
+        name: &UserId,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
         let list = UnverifiedDeviceList::decode(frame)?;
         if list.user() != name {
             return Err(ProtocolError::Malformed.into());
@@ -123,7 +133,11 @@ impl Device {
         Ok(())
     }
 
-    pub(crate) fn mark_accepted(&self, rows: &mut Staged<'_>, user: &mut User) -> Result<(), StoreError> {
+    pub(crate) fn mark_accepted(
+        &self,
+        rows: &mut Staged<'_>,
+        user: &mut User,
+    ) -> Result<(), StoreError> {
         if !user.accepted {
             user.accepted = true;
             trust::save(rows, user, self.address.user());
@@ -151,19 +165,26 @@ impl Device {
     }
 
     /// "The protocol", §8, *Strangers*.
-    fn evict_stranger(&self, rows: &mut Staged<'_>, newcomer: &DeviceAddress) -> Result<(), StepError> {
+    fn evict_stranger(
+        &self,
+        rows: &mut Staged<'_>,
+        newcomer: &DeviceAddress,
+    ) -> Result<(), StepError> {
         let mut strangers: Vec<(DeviceAddress, u64)> = Vec::new();
         let mut failed = Ok(());
-        rows.scan(&tables::all(tables::STRANGERS), &mut |_, value| match read_stranger(value) {
-            Ok(stranger) => {
-                strangers.push(stranger);
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                failed = Err(error);
-                ControlFlow::Break(())
-            }
-        })?;
+        rows.scan(
+            &tables::all(tables::STRANGERS),
+            &mut |_, value| match read_stranger(value) {
+                Ok(stranger) => {
+                    strangers.push(stranger);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failed = Err(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
         failed?;
         if strangers.len() < STRANGERS {
             return Ok(());
@@ -201,7 +222,10 @@ fn read_stranger(value: &[u8]) -> Result<(DeviceAddress, u64), StoreError> {
 }
 
 /// The devices of a user of which there is a record.
-pub(crate) fn devices_with_record(rows: &dyn Rows, name: &UserId) -> Result<Vec<DeviceAddress>, StoreError> {
+pub(crate) fn devices_with_record(
+    rows: &dyn Rows,
+    name: &UserId,
+) -> Result<Vec<DeviceAddress>, StoreError> {
     let mut devices = Vec::new();
     rows.scan(&tables::records_of(name), &mut |suffix, _| {
         if let Ok(number) = suffix.try_into()
@@ -232,7 +256,9 @@ fn forget_without_records(rows: &mut Staged<'_>, name: &UserId) -> Result<(), St
 /// Ends what the newest list leaves out ("The protocol", §1.2, *Only listed devices count*).
 fn drop_unlisted(rows: &mut Staged<'_>, user: &User, other_account: bool) -> Result<(), StepError> {
     for address in devices_with_record(rows, &user.name)? {
-        let Some(mut record) = Record::load(rows, &address)? else { continue };
+        let Some(mut record) = Record::load(rows, &address)? else {
+            continue;
+        };
         match user.listed(address.device()) {
             Some(key) if *key == record.identity_key => {
                 if other_account {

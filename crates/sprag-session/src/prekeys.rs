@@ -57,7 +57,10 @@ impl UsedPreKeys {
     }
 }
 
-fn read_upkeep<'a>(bytes: &'a [u8], what: &'static str) -> Result<(u32, u64, &'a [u8]), StoreError> {
+fn read_upkeep<'a>(
+    bytes: &'a [u8],
+    what: &'static str,
+) -> Result<(u32, u64, &'a [u8]), StoreError> {
     let mut reader = Reader::new(bytes, VERSION, what)?;
     let seen = reader.u32()?;
     let published = reader.u64()?;
@@ -72,29 +75,53 @@ fn write_upkeep(seen: u32, published: u64, record: &[u8]) -> Zeroizing<Vec<u8>> 
     writer.finish()
 }
 
-pub(crate) fn load_signed(rows: &dyn Rows, id: SignedPreKeyId) -> Result<Option<StoredSigned>, StepError> {
-    let Some(bytes) = rows.get(&tables::prekey(tables::SIGNED, id.get()))? else { return Ok(None) };
+pub(crate) fn load_signed(
+    rows: &dyn Rows,
+    id: SignedPreKeyId,
+) -> Result<Option<StoredSigned>, StepError> {
+    let Some(bytes) = rows.get(&tables::prekey(tables::SIGNED, id.get()))? else {
+        return Ok(None);
+    };
     let (seen, published, record) = read_upkeep(&bytes, "signed prekey")?;
     let pair = SignedPreKeyPair::from_record(record).map_err(|_| damaged("signed prekey"))?;
-    Ok(Some(StoredSigned { pair, seen, published }))
+    Ok(Some(StoredSigned {
+        pair,
+        seen,
+        published,
+    }))
 }
 
 pub(crate) fn save_signed(rows: &mut Staged<'_>, stored: &StoredSigned) {
     let name = tables::prekey(tables::SIGNED, stored.pair.id().get());
-    rows.put(name, write_upkeep(stored.seen, stored.published, &stored.pair.to_record()));
+    rows.put(
+        name,
+        write_upkeep(stored.seen, stored.published, &stored.pair.to_record()),
+    );
 }
 
-pub(crate) fn load_one_time(rows: &dyn Rows, id: OneTimePreKeyId) -> Result<Option<OneTimePreKeyPair>, StepError> {
-    let Some(bytes) = rows.get(&tables::prekey(tables::ONE_TIME, id.get()))? else { return Ok(None) };
-    OneTimePreKeyPair::from_record(&bytes).map(Some).map_err(|_| damaged("one-time prekey"))
+pub(crate) fn load_one_time(
+    rows: &dyn Rows,
+    id: OneTimePreKeyId,
+) -> Result<Option<OneTimePreKeyPair>, StepError> {
+    let Some(bytes) = rows.get(&tables::prekey(tables::ONE_TIME, id.get()))? else {
+        return Ok(None);
+    };
+    OneTimePreKeyPair::from_record(&bytes)
+        .map(Some)
+        .map_err(|_| damaged("one-time prekey"))
 }
 
 pub(crate) fn save_one_time(rows: &mut Staged<'_>, pair: &OneTimePreKeyPair) {
-    rows.put(tables::prekey(tables::ONE_TIME, pair.id().get()), pair.to_record());
+    rows.put(
+        tables::prekey(tables::ONE_TIME, pair.id().get()),
+        pair.to_record(),
+    );
 }
 
 pub(crate) fn load_kem(rows: &dyn Rows, id: KemPreKeyId) -> Result<Option<StoredKem>, StepError> {
-    let Some(bytes) = rows.get(&tables::prekey(tables::KEM, id.get()))? else { return Ok(None) };
+    let Some(bytes) = rows.get(&tables::prekey(tables::KEM, id.get()))? else {
+        return Ok(None);
+    };
     let (_, published, record) = read_upkeep(&bytes, "KEM prekey")?;
     let pair = KemPreKeyPair::from_record(record).map_err(|_| damaged("KEM prekey"))?;
     Ok(Some(StoredKem { pair, published }))
@@ -102,7 +129,10 @@ pub(crate) fn load_kem(rows: &dyn Rows, id: KemPreKeyId) -> Result<Option<Stored
 
 pub(crate) fn save_kem(rows: &mut Staged<'_>, stored: &StoredKem) {
     let name = tables::prekey(tables::KEM, stored.pair.id().get());
-    rows.put(name, write_upkeep(0, stored.published, &stored.pair.to_record()));
+    rows.put(
+        name,
+        write_upkeep(0, stored.published, &stored.pair.to_record()),
+    );
 }
 
 /// The ids in one of the prekey tables, ascending.
@@ -129,7 +159,11 @@ pub(crate) fn is_seen(rows: &dyn Rows, sid: &SessionId) -> Result<bool, StoreErr
 }
 
 /// In the commit of the handshake: one-time prekeys are deleted, or the SID enters the seen-set.
-pub(crate) fn consume(rows: &mut Staged<'_>, used: &UsedPreKeys, sid: &SessionId) -> Result<(), StepError> {
+pub(crate) fn consume(
+    rows: &mut Staged<'_>,
+    used: &UsedPreKeys,
+    sid: &SessionId,
+) -> Result<(), StepError> {
     if let Some(id) = used.one_time {
         rows.delete(tables::prekey(tables::ONE_TIME, id.get()));
     }
@@ -139,7 +173,10 @@ pub(crate) fn consume(rows: &mut Staged<'_>, used: &UsedPreKeys, sid: &SessionId
     if used.needs_seen_set()
         && let Some(mut signed) = load_signed(rows, used.signed)?
     {
-        rows.put(tables::seen(used.signed.get(), Some(sid)), Zeroizing::new(Vec::new()));
+        rows.put(
+            tables::seen(used.signed.get(), Some(sid)),
+            Zeroizing::new(Vec::new()),
+        );
         signed.seen += 1;
         save_signed(rows, &signed);
     }
@@ -160,18 +197,35 @@ pub(crate) struct UploadPlan {
 
 impl Device {
     /// A fresh signed prekey and a fresh last-resort KEM prekey, and a full stock of one-time prekeys.
-    pub(crate) fn new_pre_keys(&self, rows: &mut Staged<'_>, env: &mut Env<'_>) -> Result<UploadPlan, StepError> {
+    pub(crate) fn new_pre_keys(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+    ) -> Result<UploadPlan, StepError> {
         let mut counters = Counters::load(rows)?;
         counters.signed_pre_key += 1;
         let id = signed_id(counters.signed_pre_key)?;
         let features = Features::from_bits(self.features.bits());
         let pair = SignedPreKeyPair::generate(id, features, &self.identity, env.rng);
-        save_signed(rows, &StoredSigned { pair, seen: 0, published: env.now });
+        save_signed(
+            rows,
+            &StoredSigned {
+                pair,
+                seen: 0,
+                published: env.now,
+            },
+        );
         counters.kem_pre_key += 1;
         let last_resort = counters.kem_pre_key;
         let id = kem_id(last_resort)?;
         let pair = KemPreKeyPair::generate(id, KemKind::LastResort, &self.identity, env.rng);
-        save_kem(rows, &StoredKem { pair, published: env.now });
+        save_kem(
+            rows,
+            &StoredKem {
+                pair,
+                published: env.now,
+            },
+        );
         counters.save(rows);
         self.new_one_time(rows, env, (STOCK, STOCK), true)
     }
@@ -188,14 +242,26 @@ impl Device {
         let first = counters.one_time_pre_key + 1;
         for _ in 0..one_time {
             counters.one_time_pre_key += 1;
-            let id = OneTimePreKeyId::new(counters.one_time_pre_key).map_err(|_| damaged("prekey id"))?;
+            let id = OneTimePreKeyId::new(counters.one_time_pre_key)
+                .map_err(|_| damaged("prekey id"))?;
             save_one_time(rows, &OneTimePreKeyPair::generate(id, env.rng));
         }
         let first_kem = counters.kem_pre_key + 1;
         for _ in 0..kem {
             counters.kem_pre_key += 1;
-            let pair = KemPreKeyPair::generate(kem_id(counters.kem_pre_key)?, KemKind::OneTime, &self.identity, env.rng);
-            save_kem(rows, &StoredKem { pair, published: env.now });
+            let pair = KemPreKeyPair::generate(
+                kem_id(counters.kem_pre_key)?,
+                KemKind::OneTime,
+                &self.identity,
+                env.rng,
+            );
+            save_kem(
+                rows,
+                &StoredKem {
+                    pair,
+                    published: env.now,
+                },
+            );
         }
         counters.upload += 1;
         counters.save(rows);
@@ -219,7 +285,9 @@ fn kem_id(id: u32) -> Result<KemPreKeyId, StepError> {
 }
 
 fn newest_signed(rows: &dyn Rows) -> Result<u32, StepError> {
-    ids(rows, tables::SIGNED)?.pop().ok_or_else(|| damaged("no signed prekey"))
+    ids(rows, tables::SIGNED)?
+        .pop()
+        .ok_or_else(|| damaged("no signed prekey"))
 }
 
 fn newest_last_resort(rows: &dyn Rows) -> Result<u32, StepError> {
@@ -233,8 +301,10 @@ fn newest_last_resort(rows: &dyn Rows) -> Result<u32, StepError> {
 
 /// The bytes of an upload; one-time keys that were used up meanwhile are left out.
 pub(crate) fn build_upload(rows: &dyn Rows, plan: &UploadPlan) -> Result<PreKeyUpload, StepError> {
-    let signed = load_signed(rows, signed_id(plan.signed)?)?.ok_or_else(|| damaged("signed prekey"))?;
-    let last_resort = load_kem(rows, kem_id(plan.last_resort)?)?.ok_or_else(|| damaged("KEM prekey"))?;
+    let signed =
+        load_signed(rows, signed_id(plan.signed)?)?.ok_or_else(|| damaged("signed prekey"))?;
+    let last_resort =
+        load_kem(rows, kem_id(plan.last_resort)?)?.ok_or_else(|| damaged("KEM prekey"))?;
     let mut one_time = Vec::new();
     for id in plan.one_time.0..=plan.one_time.1 {
         let id = OneTimePreKeyId::new(id).map_err(|_| damaged("prekey id"))?;
@@ -263,15 +333,27 @@ pub(crate) enum Due {
     Replace,
 }
 
-pub(crate) fn due(rows: &dyn Rows, state: &PreKeyState, epoch_is_new: bool) -> Result<Due, StepError> {
+pub(crate) fn due(
+    rows: &dyn Rows,
+    state: &PreKeyState,
+    epoch_is_new: bool,
+) -> Result<Due, StepError> {
     let counters = Counters::load(rows)?;
-    let signed = load_signed(rows, signed_id(newest_signed(rows)?)?)?.ok_or_else(|| damaged("signed prekey"))?;
-    let last = load_kem(rows, kem_id(newest_last_resort(rows)?)?)?.ok_or_else(|| damaged("KEM prekey"))?;
+    let signed = load_signed(rows, signed_id(newest_signed(rows)?)?)?
+        .ok_or_else(|| damaged("signed prekey"))?;
+    let last =
+        load_kem(rows, kem_id(newest_last_resort(rows)?)?)?.ok_or_else(|| damaged("KEM prekey"))?;
     let digest = sha256(&[&signed.pair.public().encode(), &last.pair.public().encode()]);
     if epoch_is_new || state.number != counters.upload || state.digest != digest {
         return Ok(Due::Replace);
     }
-    let low = |left: u32| if left < LOW_STOCK { STOCK.saturating_sub(left) } else { 0 };
+    let low = |left: u32| {
+        if left < LOW_STOCK {
+            STOCK.saturating_sub(left)
+        } else {
+            0
+        }
+    };
     match (low(state.one_time), low(state.kem_one_time)) {
         (0, 0) => Ok(Due::Nothing),
         (one_time, kem) => Ok(Due::TopUp { one_time, kem }),

@@ -2,8 +2,10 @@
 
 use sprag_crypto::{Features, IdentityKey, RatchetKeyPair, Salt, SessionId};
 use sprag_ratchet::{DecryptError, Limits, ReceivedMessage, Session};
-use sprag_store::{Rows, Staged};
-use sprag_wire::{Content, DeviceAddress, Handshake, KemKind, MessageFrame, UnverifiedDeviceList, UserId, unpad};
+use sprag_store::Staged;
+use sprag_wire::{
+    Content, DeviceAddress, Handshake, KemKind, MessageFrame, UnverifiedDeviceList, UserId, unpad,
+};
 use sprag_x3dh::{DeviceList, Responder, ResponderKeys, respond};
 use zeroize::Zeroizing;
 
@@ -11,8 +13,8 @@ use crate::error::{ProtocolError, StepError};
 use crate::own::{Counters, Device, Env};
 use crate::prekeys::{self, UsedPreKeys};
 use crate::record::{
-    ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, load_session, save_session,
-    save_skipped,
+    ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, load_session,
+    save_session, save_skipped,
 };
 use crate::trust::{self, Judged, ListSource, User};
 use crate::{peers::Learned, tables};
@@ -92,7 +94,12 @@ impl Device {
             None => None,
             Some((_, handshake)) => {
                 let list = UnverifiedDeviceList::decode(&handshake.device_list)?;
-                let judged = self.judge(remembered.as_ref(), from.user(), list, ListSource::Handshake)?;
+                let judged = self.judge(
+                    remembered.as_ref(),
+                    from.user(),
+                    list,
+                    ListSource::Handshake,
+                )?;
                 let newest = judged.newest(remembered.as_ref());
                 if !is_listed(newest, from, &identity_key) {
                     return Err(ProtocolError::UnlistedDevice.into());
@@ -102,13 +109,23 @@ impl Device {
         };
 
         let record = Record::load(rows, from)?.filter(|record| record.identity_key == identity_key);
-        let held = record.as_ref().and_then(|record| record.find(&session_id)).cloned();
+        let held = record
+            .as_ref()
+            .and_then(|record| record.find(&session_id))
+            .cloned();
         let accepted = remembered.as_ref().is_some_and(|user| user.accepted);
         let message = ReceivedMessage::new(chain_index, frame.salt(), frame.header(), frame.body());
-        let limits = if accepted { Limits::ACCEPTED } else { Limits::STRANGER };
+        let limits = if accepted {
+            Limits::ACCEPTED
+        } else {
+            Limits::STRANGER
+        };
 
         let (next, used) = match &held {
-            Some(held) => (load_session(rows, &tables::device_owner(from), held.number)?, None),
+            Some(held) => (
+                load_session(rows, &tables::device_owner(from), held.number)?,
+                None,
+            ),
             None => {
                 let (session, used) = self.respond_to(
                     rows,
@@ -127,15 +144,25 @@ impl Device {
             Some(held) => held.number,
             None => Counters::load(rows)?.session + 1,
         };
-        let skipped = SkippedRows { rows, owner: &owner, number };
-        let opened = next.decrypt(&message, &skipped, limits, env.rng).map_err(refusal)?;
+        let skipped = SkippedRows {
+            rows,
+            owner: &owner,
+            number,
+        };
+        let opened = next
+            .decrypt(&message, &skipped, limits, env.rng)
+            .map_err(refusal)?;
 
         // Authenticated: from here on the step only writes.
         let learned = match judged {
             None => Learned::default(),
             Some(judged) => self.remember(rows, from.user(), remembered, judged)?,
         };
-        let archived = if accepted { ARCHIVED } else { ARCHIVED_OF_STRANGER };
+        let archived = if accepted {
+            ARCHIVED
+        } else {
+            ARCHIVED_OF_STRANGER
+        };
         let mut record = match Record::load(rows, from)? {
             Some(record) => record,
             None => Record::new(from, identity_key),
@@ -143,13 +170,27 @@ impl Device {
         let (changed, dropped, parts) = match used {
             None => {
                 let (changed, dropped) = record.read_on(&session_id, archived);
-                (changed, dropped, if opened.stepped { Parts::Stepped } else { Parts::Hot })
+                (
+                    changed,
+                    dropped,
+                    if opened.stepped {
+                        Parts::Stepped
+                    } else {
+                        Parts::Hot
+                    },
+                )
             }
             Some(used) => {
                 prekeys::consume(rows, &used, &session_id)?;
                 let number = Counters::next(rows, |counters| &mut counters.session)?;
                 let mode = used.mode;
-                let reference = SessionRef { number, id: session_id, mode, retired: false, pending_since: None };
+                let reference = SessionRef {
+                    number,
+                    id: session_id,
+                    mode,
+                    retired: false,
+                    pending_since: None,
+                };
                 (true, record.establish(reference, archived), Parts::All)
             }
         };
@@ -160,7 +201,10 @@ impl Device {
         if changed {
             record.save(rows);
         }
-        if held.as_ref().is_some_and(|held| held.pending_since.is_some()) {
+        if held
+            .as_ref()
+            .is_some_and(|held| held.pending_since.is_some())
+        {
             rows.delete(tables::session(&owner, number, tables::PENDING));
         }
         save_session(rows, &owner, number, &opened.session, parts);
@@ -217,7 +261,10 @@ impl Device {
             mode: handshake.mode,
             signed: handshake.signed_pre_key,
             one_time: handshake.one_time_pre_key,
-            kem: kem.as_ref().filter(|kem| kem.pair.kind() == KemKind::OneTime).map(|kem| kem.pair.id()),
+            kem: kem
+                .as_ref()
+                .filter(|kem| kem.pair.kind() == KemKind::OneTime)
+                .map(|kem| kem.pair.id()),
         };
         if used.needs_seen_set() && signed.seen >= prekeys::SEEN {
             return Err(unknown.into());
@@ -227,7 +274,10 @@ impl Device {
         self.check_mode(rows, from, handshake.mode, x3dh, handshake.features)?;
 
         let secret = respond(
-            &Responder { identity: &self.identity, address: &self.address },
+            &Responder {
+                identity: &self.identity,
+                address: &self.address,
+            },
             from,
             bytes,
             handshake,
@@ -279,9 +329,13 @@ impl Device {
         received: &mut Received,
         padded: &[u8],
     ) -> Result<(), StepError> {
-        let Ok(plaintext) = unpad(padded) else { return Ok(()) };
+        let Ok(plaintext) = unpad(padded) else {
+            return Ok(());
+        };
         received.plaintext = Zeroizing::new(plaintext.to_vec());
-        let Ok(content) = Content::decode(plaintext) else { return Ok(()) };
+        let Ok(content) = Content::decode(plaintext) else {
+            return Ok(());
+        };
         let from = received.from.user();
         if let Some(frame) = content.device_list() {
             match self.take_list(rows, from, frame) {
@@ -315,7 +369,12 @@ impl Device {
         Ok(())
     }
 
-    fn take_list(&mut self, rows: &mut Staged<'_>, name: &UserId, frame: &[u8]) -> Result<Learned, StepError> {
+    fn take_list(
+        &mut self,
+        rows: &mut Staged<'_>,
+        name: &UserId,
+        frame: &[u8],
+    ) -> Result<Learned, StepError> {
         let list = UnverifiedDeviceList::decode(frame)?;
         let remembered = self.user(rows, name)?;
         let judged = self.judge(remembered.as_ref(), name, list, ListSource::Content)?;
@@ -324,7 +383,9 @@ impl Device {
 }
 
 fn is_listed(list: &DeviceList, address: &DeviceAddress, key: &IdentityKey) -> bool {
-    list.devices().iter().any(|entry| entry.device() == address.device() && entry.identity_key() == key)
+    list.devices()
+        .iter()
+        .any(|entry| entry.device() == address.device() && entry.identity_key() == key)
 }
 
 fn refusal(error: DecryptError) -> StepError {

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use sprag_crypto::{IdentityKey, Mode, SessionId};
-use sprag_ratchet::{MessageSeed, Session, SkippedChanges, SkippedIndex, SkippedKeys, SkippedUnavailable};
+use sprag_ratchet::{
+    MessageSeed, Session, SkippedChanges, SkippedIndex, SkippedKeys, SkippedUnavailable,
+};
 use sprag_store::{Rows, Staged, StoreError};
 use sprag_wire::DeviceAddress;
 use zeroize::Zeroizing;
@@ -60,13 +62,22 @@ impl Record {
         }
     }
 
-    pub(crate) fn load(rows: &dyn Rows, address: &DeviceAddress) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn load(
+        rows: &dyn Rows,
+        address: &DeviceAddress,
+    ) -> Result<Option<Self>, StoreError> {
         let owner = tables::device_owner(address);
-        let Some(bytes) = rows.get(&tables::record(&owner))? else { return Ok(None) };
+        let Some(bytes) = rows.get(&tables::record(&owner))? else {
+            return Ok(None);
+        };
         let mut reader = Reader::new(&bytes, VERSION, "device record")?;
         let identity_key = IdentityKey::from_bytes(reader.take(33)?);
         let identity_key = reader.checked(identity_key)?;
-        let current = if reader.bool()? { Some(read_ref(&mut reader)?) } else { None };
+        let current = if reader.bool()? {
+            Some(read_ref(&mut reader)?)
+        } else {
+            None
+        };
         let mut archive = Vec::new();
         for _ in 0..reader.u8()? {
             archive.push(read_ref(&mut reader)?);
@@ -76,13 +87,23 @@ impl Record {
             reset.push(SessionId::from_bytes(reader.array()?));
         }
         reader.finish()?;
-        Ok(Some(Self { address: address.clone(), owner, identity_key, current, archive, reset, is_new: false }))
+        Ok(Some(Self {
+            address: address.clone(),
+            owner,
+            identity_key,
+            current,
+            archive,
+            reset,
+            is_new: false,
+        }))
     }
 
     pub(crate) fn save(&self, rows: &mut Staged<'_>) {
         let count = self.archive.len() + 1;
         let mut writer = Writer::new(VERSION, 36 + count * 35 + 2 + self.reset.len() * 16);
-        writer.fixed(self.identity_key.as_bytes()).bool(self.current.is_some());
+        writer
+            .fixed(self.identity_key.as_bytes())
+            .bool(self.current.is_some());
         if let Some(current) = &self.current {
             write_ref(&mut writer, current);
         }
@@ -97,7 +118,10 @@ impl Record {
         rows.put(tables::record(&self.owner), writer.finish());
         if self.is_new {
             let device = self.address.device().get();
-            rows.put(tables::has_record(self.address.user(), device), Zeroizing::new(Vec::new()));
+            rows.put(
+                tables::has_record(self.address.user(), device),
+                Zeroizing::new(Vec::new()),
+            );
         }
     }
 
@@ -111,7 +135,10 @@ impl Record {
     }
 
     fn find_mut(&mut self, id: &SessionId) -> Option<&mut SessionRef> {
-        self.current.iter_mut().chain(&mut self.archive).find(|session| session.id == *id)
+        self.current
+            .iter_mut()
+            .chain(&mut self.archive)
+            .find(|session| session.id == *id)
     }
 
     pub(crate) fn holds_pqxdh(&self) -> bool {
@@ -147,8 +174,13 @@ impl Record {
         {
             changed = true;
         }
-        let place = self.archive.iter().position(|session| session.id == *id && !session.retired);
-        let Some(place) = place else { return (changed, Vec::new()) };
+        let place = self
+            .archive
+            .iter()
+            .position(|session| session.id == *id && !session.retired);
+        let Some(place) = place else {
+            return (changed, Vec::new());
+        };
         let promoted = self.archive.remove(place);
         if let Some(old) = self.current.replace(promoted) {
             self.archive.insert(0, old);
@@ -169,14 +201,21 @@ impl Record {
     }
 
     /// Deletes the rows of sessions that fell off and enters them in the ledger as closed, in this order.
-    pub(crate) fn close(&self, rows: &mut Staged<'_>, sessions: &[SessionRef]) -> Result<(), StoreError> {
+    pub(crate) fn close(
+        &self,
+        rows: &mut Staged<'_>,
+        sessions: &[SessionRef],
+    ) -> Result<(), StoreError> {
         if sessions.is_empty() {
             return Ok(());
         }
         let mut ledger = Ledger::load(rows, &self.owner)?;
         for session in sessions {
             delete_prefix(rows, &tables::session_rows(&self.owner, session.number))?;
-            delete_prefix(rows, &tables::skipped_rows(&self.owner, session.number, None))?;
+            delete_prefix(
+                rows,
+                &tables::skipped_rows(&self.owner, session.number, None),
+            )?;
             ledger.close(session.id);
         }
         ledger.save(rows, &self.owner);
@@ -197,7 +236,10 @@ impl Record {
         rows.delete(tables::record(&self.owner));
         rows.delete(tables::ledger(&self.owner));
         rows.delete(tables::stranger(&self.owner));
-        rows.delete(tables::has_record(self.address.user(), self.address.device().get()));
+        rows.delete(tables::has_record(
+            self.address.user(),
+            self.address.device().get(),
+        ));
         for prefix in tables::memory_of(&self.owner) {
             delete_prefix(rows, &prefix)?;
         }
@@ -206,8 +248,14 @@ impl Record {
 }
 
 fn write_ref(writer: &mut Writer, session: &SessionRef) {
-    writer.u64(session.number).fixed(session.id.as_bytes()).u8(session.mode as u8).bool(session.retired);
-    writer.bool(session.pending_since.is_some()).u64(session.pending_since.unwrap_or(0));
+    writer
+        .u64(session.number)
+        .fixed(session.id.as_bytes())
+        .u8(session.mode as u8)
+        .bool(session.retired);
+    writer
+        .bool(session.pending_since.is_some())
+        .u64(session.pending_since.unwrap_or(0));
 }
 
 fn read_ref(reader: &mut Reader<'_>) -> Result<SessionRef, StoreError> {
@@ -221,11 +269,20 @@ fn read_ref(reader: &mut Reader<'_>) -> Result<SessionRef, StoreError> {
     let retired = reader.bool()?;
     let pending = reader.bool()?;
     let since = reader.u64()?;
-    Ok(SessionRef { number, id, mode, retired, pending_since: pending.then_some(since) })
+    Ok(SessionRef {
+        number,
+        id,
+        mode,
+        retired,
+        pending_since: pending.then_some(since),
+    })
 }
 
 /// Deletes every row under a prefix whose rows differ only in what follows it.
-pub(crate) fn delete_prefix(rows: &mut Staged<'_>, prefix: &sprag_store::RowName) -> Result<(), StoreError> {
+pub(crate) fn delete_prefix(
+    rows: &mut Staged<'_>,
+    prefix: &sprag_store::RowName,
+) -> Result<(), StoreError> {
     let mut found = Vec::new();
     rows.scan(prefix, &mut |suffix, _| {
         found.push(suffix.to_vec());
@@ -238,23 +295,44 @@ pub(crate) fn delete_prefix(rows: &mut Staged<'_>, prefix: &sprag_store::RowName
 }
 
 /// Loads the ratchet of one session.
-pub(crate) fn load_session(rows: &dyn Rows, owner: &[u8], number: u64) -> Result<Session, StoreError> {
+pub(crate) fn load_session(
+    rows: &dyn Rows,
+    owner: &[u8],
+    number: u64,
+) -> Result<Session, StoreError> {
     let part = |part| -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        rows.get(&tables::session(owner, number, part))?.ok_or_else(|| StoreError::Damaged("session row is missing"))
+        rows.get(&tables::session(owner, number, part))?
+            .ok_or_else(|| StoreError::Damaged("session row is missing"))
     };
-    Session::from_records(&part(tables::CONSTANTS)?, &part(tables::HOT)?, &part(tables::OLD_CHAINS)?)
-        .map_err(|_| StoreError::Damaged("session row"))
+    Session::from_records(
+        &part(tables::CONSTANTS)?,
+        &part(tables::HOT)?,
+        &part(tables::OLD_CHAINS)?,
+    )
+    .map_err(|_| StoreError::Damaged("session row"))
 }
 
 /// Writes what a step changed of one session. A message rewrites the hot row alone.
-pub(crate) fn save_session(rows: &mut Staged<'_>, owner: &[u8], number: u64, session: &Session, parts: Parts) {
+pub(crate) fn save_session(
+    rows: &mut Staged<'_>,
+    owner: &[u8],
+    number: u64,
+    session: &Session,
+    parts: Parts,
+) {
     let records = session.to_records();
     rows.put(tables::session(owner, number, tables::HOT), records.hot);
     if parts != Parts::Hot {
-        rows.put(tables::session(owner, number, tables::OLD_CHAINS), records.old_chains);
+        rows.put(
+            tables::session(owner, number, tables::OLD_CHAINS),
+            records.old_chains,
+        );
     }
     if parts == Parts::All {
-        rows.put(tables::session(owner, number, tables::CONSTANTS), records.constants);
+        rows.put(
+            tables::session(owner, number, tables::CONSTANTS),
+            records.constants,
+        );
     }
 }
 
@@ -275,7 +353,11 @@ pub(crate) struct SkippedRows<'a, 'b> {
 }
 
 impl SkippedRows<'_, '_> {
-    fn indices(&self, chain: Option<u32>, limit: usize) -> Result<Vec<SkippedIndex>, SkippedUnavailable> {
+    fn indices(
+        &self,
+        chain: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<SkippedIndex>, SkippedUnavailable> {
         let prefix = tables::skipped_rows(self.owner, self.number, chain);
         let mut found = Vec::new();
         let mut bad = false;
@@ -292,7 +374,10 @@ impl SkippedRows<'_, '_> {
             if bytes.len() == 8 {
                 index.copy_from_slice(&bytes);
                 let index = u64::from_be_bytes(index);
-                #[expect(clippy::cast_possible_truncation, reason = "the two halves of eight bytes")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "the two halves of eight bytes"
+                )]
                 found.push(SkippedIndex::new((index >> 32) as u32, index as u32));
             } else {
                 bad = true;
@@ -312,7 +397,10 @@ impl SkippedKeys for SkippedRows<'_, '_> {
         match self.rows.get(&name) {
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => {
-                let seed = bytes.as_slice().try_into().map_err(|_| SkippedUnavailable)?;
+                let seed = bytes
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| SkippedUnavailable)?;
                 Ok(Some(MessageSeed::from_bytes(seed)))
             }
             Err(_) => Err(SkippedUnavailable),
@@ -329,7 +417,12 @@ impl SkippedKeys for SkippedRows<'_, '_> {
 }
 
 /// Writes what a step did to the skipped keys.
-pub(crate) fn save_skipped(rows: &mut Staged<'_>, owner: &[u8], number: u64, changes: SkippedChanges) {
+pub(crate) fn save_skipped(
+    rows: &mut Staged<'_>,
+    owner: &[u8],
+    number: u64,
+    changes: SkippedChanges,
+) {
     for key in changes.stored {
         let name = tables::skipped(owner, number, key.chain, key.number);
         rows.put(name, Zeroizing::new(key.seed.as_bytes().to_vec()));
@@ -347,7 +440,9 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn load(rows: &dyn Rows, owner: &[u8]) -> Result<Self, StoreError> {
-        let Some(bytes) = rows.get(&tables::ledger(owner))? else { return Ok(Self::default()) };
+        let Some(bytes) = rows.get(&tables::ledger(owner))? else {
+            return Ok(Self::default());
+        };
         let mut reader = Reader::new(&bytes, LEDGER_VERSION, "ledger")?;
         let mut entries = Vec::new();
         for _ in 0..reader.u8()? {
@@ -368,7 +463,10 @@ impl Ledger {
 
     /// `Some(true)` closed, `Some(false)` lost, `None` not remembered.
     pub(crate) fn get(&self, id: &SessionId) -> Option<bool> {
-        self.entries.iter().find(|(entry, _)| entry == id).map(|(_, closed)| *closed)
+        self.entries
+            .iter()
+            .find(|(entry, _)| entry == id)
+            .map(|(_, closed)| *closed)
     }
 
     pub(crate) fn entries(&self) -> &[(SessionId, bool)] {

@@ -66,14 +66,20 @@ impl Device {
             Some(salt) => SaltSource::Injected(salt),
             None => SaltSource::Hedged(env.rng),
         };
-        let (next, message) = session.encrypt(&plaintext, salt).map_err(|error| match error {
-            EncryptError::ChainExhausted => StepError::Protocol(ProtocolError::ChainExhausted),
-            // A responder's session that has read nothing is never stored.
-            _ => StepError::Internal("a session without sending chain"),
-        })?;
+        let (next, message) = session
+            .encrypt(&plaintext, salt)
+            .map_err(|error| match error {
+                EncryptError::ChainExhausted => StepError::Protocol(ProtocolError::ChainExhausted),
+                // A responder's session that has read nothing is never stored.
+                _ => StepError::Internal("a session without sending chain"),
+            })?;
         let handshake = match current.pending_since {
             None => None,
-            Some(_) => rows.get(&tables::session(&record.owner, current.number, tables::PENDING))?,
+            Some(_) => rows.get(&tables::session(
+                &record.owner,
+                current.number,
+                tables::PENDING,
+            ))?,
         };
         let handshake = handshake.as_ref().map(|bytes| bytes.as_slice());
         let mut frame = encode_message(handshake, &message.salt, &message.header, &message.body);
@@ -82,7 +88,11 @@ impl Device {
 
         save_session(rows, &record.owner, current.number, &next, Parts::Hot);
         self.mark_accepted(rows, &mut user)?;
-        Ok(SealedFrame { frame, salt: message.salt, session_id: current.id })
+        Ok(SealedFrame {
+            frame,
+            salt: message.salt,
+            session_id: current.id,
+        })
     }
 }
 
@@ -102,5 +112,9 @@ fn check_size(content: &[u8]) -> Result<(), ProtocolError> {
         },
         Err(_) => 0,
     };
-    if application > MAX_APPLICATION { Err(ProtocolError::BadInput) } else { Ok(()) }
+    if application > MAX_APPLICATION {
+        Err(ProtocolError::BadInput)
+    } else {
+        Ok(())
+    }
 }

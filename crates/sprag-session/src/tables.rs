@@ -74,7 +74,10 @@ pub(crate) fn all(table: u8) -> RowName {
 
 pub(crate) fn seen(signed: u32, sid: Option<&SessionId>) -> RowName {
     let id = signed.to_be_bytes();
-    RowName::plain(0x05, join(&[&id, sid.map_or(&[][..], |sid| sid.as_bytes())]))
+    RowName::plain(
+        0x05,
+        join(&[&id, sid.map_or(&[][..], |sid| sid.as_bytes())]),
+    )
 }
 
 pub(crate) fn user(user: &UserId) -> RowName {
@@ -105,7 +108,11 @@ pub(crate) const PENDING: u8 = 2;
 pub(crate) const OLD_CHAINS: u8 = 3;
 
 pub(crate) fn session(device: &[u8], number: u64, part: u8) -> RowName {
-    RowName::owned(0x12, device.to_vec(), join(&[&number.to_be_bytes(), &[part]]))
+    RowName::owned(
+        0x12,
+        device.to_vec(),
+        join(&[&number.to_be_bytes(), &[part]]),
+    )
 }
 
 pub(crate) fn session_rows(device: &[u8], number: u64) -> RowName {
@@ -113,7 +120,11 @@ pub(crate) fn session_rows(device: &[u8], number: u64) -> RowName {
 }
 
 pub(crate) fn skipped(device: &[u8], number: u64, chain: u32, message: u32) -> RowName {
-    let suffix = join(&[&number.to_be_bytes(), &chain.to_be_bytes(), &message.to_be_bytes()]);
+    let suffix = join(&[
+        &number.to_be_bytes(),
+        &chain.to_be_bytes(),
+        &message.to_be_bytes(),
+    ]);
     RowName::owned(0x13, device.to_vec(), suffix)
 }
 
@@ -155,7 +166,10 @@ pub(crate) const FRAMES: u8 = 0x42;
 
 /// One chunk of something kept under a sequence number.
 pub(crate) fn chunk(table: u8, sequence: u64, chunk: u32) -> RowName {
-    RowName::plain(table, join(&[&sequence.to_be_bytes(), &chunk.to_be_bytes()]))
+    RowName::plain(
+        table,
+        join(&[&sequence.to_be_bytes(), &chunk.to_be_bytes()]),
+    )
 }
 
 pub(crate) fn sequence(table: u8, sequence: u64) -> RowName {
@@ -171,7 +185,11 @@ pub(crate) fn delivered_slot(device: &[u8], slot: u64) -> RowName {
 }
 
 pub(crate) fn unnamed(device: &[u8], number: Option<u64>) -> RowName {
-    RowName::owned(0x33, device.to_vec(), number.map_or(Vec::new(), |number| number.to_be_bytes().to_vec()))
+    RowName::owned(
+        0x33,
+        device.to_vec(),
+        number.map_or(Vec::new(), |number| number.to_be_bytes().to_vec()),
+    )
 }
 
 pub(crate) const RING_DELIVERED: u8 = 0;
@@ -191,7 +209,11 @@ pub(crate) fn message(id: &[u8; 16]) -> RowName {
 }
 
 pub(crate) fn carried(device: &[u8], salt: Option<&Salt>) -> RowName {
-    RowName::owned(0x44, device.to_vec(), salt.map_or(Vec::new(), |salt| salt.as_bytes().to_vec()))
+    RowName::owned(
+        0x44,
+        device.to_vec(),
+        salt.map_or(Vec::new(), |salt| salt.as_bytes().to_vec()),
+    )
 }
 
 pub(crate) fn waits_for_session(device: &[u8], sequence: Option<u64>) -> RowName {

@@ -121,17 +121,36 @@ pub(crate) struct StoredTask {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Deliver { to: DeviceAddress, salt: Salt, known_list: ListHash, length: u32, sequence: u64, copy: u32 },
-    FetchDevices { user: UserId, from: u64 },
+    Deliver {
+        to: DeviceAddress,
+        salt: Salt,
+        known_list: ListHash,
+        length: u32,
+        sequence: u64,
+        copy: u32,
+    },
+    FetchDevices {
+        user: UserId,
+        from: u64,
+    },
     /// No device: all.
-    FetchBundles { user: UserId, devices: Vec<DeviceId> },
+    FetchBundles {
+        user: UserId,
+        devices: Vec<DeviceId>,
+    },
     PublishPreKeys(UploadPlan),
-    PublishDevices { from: u64 },
+    PublishDevices {
+        from: u64,
+    },
 }
 
 impl StoredTask {
     pub(crate) fn now(kind: Kind) -> Self {
-        Self { kind, not_before: 0, parked: false }
+        Self {
+            kind,
+            not_before: 0,
+            parked: false,
+        }
     }
 
     pub(crate) fn load(rows: &dyn Rows, id: TaskId) -> Result<Option<Self>, StoreError> {
@@ -152,7 +171,10 @@ impl StoredTask {
                 sequence: reader.u64()?,
                 copy: reader.u32()?,
             },
-            2 => Kind::FetchDevices { user: read_user(&mut reader)?, from: reader.u64()? },
+            2 => Kind::FetchDevices {
+                user: read_user(&mut reader)?,
+                from: reader.u64()?,
+            },
             3 => {
                 let user = read_user(&mut reader)?;
                 let mut devices = Vec::new();
@@ -170,18 +192,31 @@ impl StoredTask {
                 one_time: (reader.u32()?, reader.u32()?),
                 kem: (reader.u32()?, reader.u32()?),
             }),
-            5 => Kind::PublishDevices { from: reader.u64()? },
+            5 => Kind::PublishDevices {
+                from: reader.u64()?,
+            },
             _ => return Err(reader.damaged()),
         };
         reader.finish()?;
-        Ok(Self { kind, not_before, parked })
+        Ok(Self {
+            kind,
+            not_before,
+            parked,
+        })
     }
 
     pub(crate) fn save(&self, rows: &mut Staged<'_>, id: TaskId) {
         let mut writer = Writer::new(VERSION, 360);
         writer.u64(self.not_before).bool(self.parked);
         match &self.kind {
-            Kind::Deliver { to, salt, known_list, length, sequence, copy } => {
+            Kind::Deliver {
+                to,
+                salt,
+                known_list,
+                length,
+                sequence,
+                copy,
+            } => {
                 write_address(writer.u8(1), to);
                 writer.fixed(salt.as_bytes()).fixed(known_list.as_bytes());
                 writer.u32(*length).u64(*sequence).u32(*copy);
@@ -197,8 +232,17 @@ impl StoredTask {
                 }
             }
             Kind::PublishPreKeys(plan) => {
-                writer.u8(4).u64(plan.number).bool(plan.replace).u32(plan.signed).u32(plan.last_resort);
-                writer.u32(plan.one_time.0).u32(plan.one_time.1).u32(plan.kem.0).u32(plan.kem.1);
+                writer
+                    .u8(4)
+                    .u64(plan.number)
+                    .bool(plan.replace)
+                    .u32(plan.signed)
+                    .u32(plan.last_resort);
+                writer
+                    .u32(plan.one_time.0)
+                    .u32(plan.one_time.1)
+                    .u32(plan.kem.0)
+                    .u32(plan.kem.1);
             }
             Kind::PublishDevices { from } => {
                 writer.u8(5).u64(*from);
@@ -217,7 +261,9 @@ impl StoredTask {
     pub(crate) fn delete(&self, rows: &mut Staged<'_>, id: TaskId) {
         rows.delete(tables::sequence(tables::TASKS, id.get()));
         match &self.kind {
-            Kind::Deliver { length, .. } => chunks::delete(rows, tables::FRAMES, id.get(), 0, *length as usize),
+            Kind::Deliver { length, .. } => {
+                chunks::delete(rows, tables::FRAMES, id.get(), 0, *length as usize)
+            }
             Kind::FetchBundles { user, devices } => match devices.as_slice() {
                 [] => rows.delete(tables::fetch_of_user(user)),
                 devices => {
@@ -233,7 +279,9 @@ impl StoredTask {
 }
 
 pub(crate) fn write_address(writer: &mut Writer, address: &DeviceAddress) {
-    writer.block(address.user().as_str().as_bytes()).u32(address.device().get());
+    writer
+        .block(address.user().as_str().as_bytes())
+        .u32(address.device().get());
 }
 
 pub(crate) fn read_address(reader: &mut Reader<'_>) -> Result<DeviceAddress, StoreError> {
@@ -268,32 +316,59 @@ impl Device {
 
     fn offer(&self, rows: &dyn Rows, id: TaskId, stored: &StoredTask) -> Result<Task, StepError> {
         Ok(match &stored.kind {
-            Kind::Deliver { to, salt, known_list, length, .. } => {
+            Kind::Deliver {
+                to,
+                salt,
+                known_list,
+                length,
+                ..
+            } => {
                 let payload = chunks::get(rows, tables::FRAMES, id.get(), 0, *length as usize)?;
-                let envelope = Envelope::new(self.address.clone(), to.clone(), *salt, payload.to_vec());
-                Task::Deliver { id, to: to.clone(), envelope: envelope.encode(), known_list: *known_list.as_bytes() }
+                let envelope =
+                    Envelope::new(self.address.clone(), to.clone(), *salt, payload.to_vec());
+                Task::Deliver {
+                    id,
+                    to: to.clone(),
+                    envelope: envelope.encode(),
+                    known_list: *known_list.as_bytes(),
+                }
             }
             Kind::FetchDevices { user, from } => {
-                let query = ListQuery::new(user.as_str().to_owned(), *from, self.known(rows, user)?).encode();
-                Task::FetchDevices { id, user: user.clone(), query }
+                let query =
+                    ListQuery::new(user.as_str().to_owned(), *from, self.known(rows, user)?)
+                        .encode();
+                Task::FetchDevices {
+                    id,
+                    user: user.clone(),
+                    query,
+                }
             }
             Kind::FetchBundles { user, devices } => {
                 let known = self.known(rows, user)?;
                 let devices = devices.iter().map(|device| device.get()).collect();
                 let query = BundleQuery::new(user.as_str().to_owned(), devices, known).encode();
-                Task::FetchBundles { id, user: user.clone(), query }
+                Task::FetchBundles {
+                    id,
+                    user: user.clone(),
+                    query,
+                }
             }
-            Kind::PublishPreKeys(plan) => {
-                Task::PublishPreKeys { id, upload: prekeys::build_upload(rows, plan)?.encode() }
-            }
+            Kind::PublishPreKeys(plan) => Task::PublishPreKeys {
+                id,
+                upload: prekeys::build_upload(rows, plan)?.encode(),
+            },
             Kind::PublishDevices { from } => {
                 let mut frames = Vec::new();
-                for (epoch, frame) in chunks::sequences(rows, tables::OWN_LISTS, <[u8]>::is_empty)? {
+                for (epoch, frame) in chunks::sequences(rows, tables::OWN_LISTS, <[u8]>::is_empty)?
+                {
                     if epoch >= *from && frames.len() < PAGE {
                         frames.push(frame.to_vec());
                     }
                 }
-                Task::PublishDevices { id, lists: Lists::new(frames).encode() }
+                Task::PublishDevices {
+                    id,
+                    lists: Lists::new(frames).encode(),
+                }
             }
         })
     }
@@ -314,13 +389,22 @@ impl Device {
     ) -> Result<(), StepError> {
         let marker = match device {
             None => tables::fetch_of_user(user),
-            Some(device) => {
-                tables::fetch_of_device(&tables::device_owner(&DeviceAddress::new(user.clone(), device)))
-            }
+            Some(device) => tables::fetch_of_device(&tables::device_owner(&DeviceAddress::new(
+                user.clone(),
+                device,
+            ))),
         };
         if rows.get(&marker)?.is_none() {
-            let kind = Kind::FetchBundles { user: user.clone(), devices: device.into_iter().collect() };
-            let id = StoredTask { kind, not_before, parked: false }.queue(rows)?;
+            let kind = Kind::FetchBundles {
+                user: user.clone(),
+                devices: device.into_iter().collect(),
+            };
+            let id = StoredTask {
+                kind,
+                not_before,
+                parked: false,
+            }
+            .queue(rows)?;
             rows.put(marker, Zeroizing::new(id.get().to_be_bytes().to_vec()));
         }
         Ok(())

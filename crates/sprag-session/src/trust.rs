@@ -107,8 +107,14 @@ fn entry(list: &DeviceList, device: DeviceId) -> Option<&ListedDevice> {
 }
 
 /// Reads a user's row. Our own user keeps the whole history, in rows of its own.
-pub(crate) fn load(rows: &dyn Rows, name: &UserId, own: &UserId) -> Result<Option<User>, StoreError> {
-    let Some(bytes) = rows.get(&tables::user(name))? else { return Ok(None) };
+pub(crate) fn load(
+    rows: &dyn Rows,
+    name: &UserId,
+    own: &UserId,
+) -> Result<Option<User>, StoreError> {
+    let Some(bytes) = rows.get(&tables::user(name))? else {
+        return Ok(None);
+    };
     let mut reader = Reader::new(&bytes, VERSION, "user row")?;
     let account_key = AccountKey::from_bytes(reader.take(33)?);
     let account_key = reader.checked(account_key)?;
@@ -139,20 +145,36 @@ pub(crate) fn load(rows: &dyn Rows, name: &UserId, own: &UserId) -> Result<Optio
             return Err(StoreError::Damaged("own list history"));
         }
     }
-    Ok(Some(User { name: name.clone(), account_key, from_server, accepted, newest, history }))
+    Ok(Some(User {
+        name: name.clone(),
+        account_key,
+        from_server,
+        accepted,
+        newest,
+        history,
+    }))
 }
 
 /// Writes a user's row.
 pub(crate) fn save(rows: &mut Staged<'_>, user: &User, own: &UserId) {
     let is_own = user.name == *own;
     let frame = user.newest.frame();
-    let mut writer = Writer::new(VERSION, 33 + 2 + 32 + 4 + frame.len() + 4 + user.history.len() * 40);
-    writer.fixed(user.account_key.as_bytes()).bool(user.from_server).bool(user.accepted);
+    let mut writer = Writer::new(
+        VERSION,
+        33 + 2 + 32 + 4 + frame.len() + 4 + user.history.len() * 40,
+    );
+    writer
+        .fixed(user.account_key.as_bytes())
+        .bool(user.from_server)
+        .bool(user.accepted);
     writer.fixed(user.newest.hash().as_bytes()).block(frame);
     if is_own {
         writer.u32(0);
         for (epoch, hash) in &user.history {
-            rows.put(tables::own_history(*epoch), Zeroizing::new(hash.as_bytes().to_vec()));
+            rows.put(
+                tables::own_history(*epoch),
+                Zeroizing::new(hash.as_bytes().to_vec()),
+            );
         }
         let list = Zeroizing::new(frame.to_vec());
         rows.put(tables::own_list(user.newest.epoch()), list);
@@ -177,11 +199,19 @@ pub(crate) fn judge(
         return Err(ProtocolError::Malformed);
     }
     let Some(user) = remembered else {
-        return Ok(Judged { list: DeviceList::verify(list)?, replaces: false, source });
+        return Ok(Judged {
+            list: DeviceList::verify(list)?,
+            replaces: false,
+            source,
+        });
     };
     if *list.account_key() != user.account_key {
         if name != own && !user.accepted && source.is_server() {
-            return Ok(Judged { list: DeviceList::verify(list)?, replaces: true, source });
+            return Ok(Judged {
+                list: DeviceList::verify(list)?,
+                replaces: true,
+                source,
+            });
         }
         return Err(ProtocolError::UntrustedIdentity);
     }
@@ -196,7 +226,9 @@ pub(crate) fn judge(
     };
     let fork_here = known.is_some_and(|hash| *hash != list.hash());
     let fork_before = list.previous().is_some_and(|previous| {
-        user.history.get(&(epoch - 1)).is_some_and(|hash| *hash != previous)
+        user.history
+            .get(&(epoch - 1))
+            .is_some_and(|hash| *hash != previous)
     });
     if fork_here || fork_before {
         return Err(ProtocolError::ForkedList);
@@ -204,7 +236,11 @@ pub(crate) fn judge(
     if epoch < user.newest.epoch() && !source.may_be_old() {
         return Err(ProtocolError::StaleList);
     }
-    Ok(Judged { list, replaces: false, source })
+    Ok(Judged {
+        list,
+        replaces: false,
+        source,
+    })
 }
 
 impl Judged {
@@ -217,7 +253,12 @@ impl Judged {
     }
 
     /// Remembers the list; `None` if nothing changes. The caller drops what it leaves out.
-    pub(crate) fn remember(self, remembered: Option<User>, name: &UserId, own: &UserId) -> Option<User> {
+    pub(crate) fn remember(
+        self,
+        remembered: Option<User>,
+        name: &UserId,
+        own: &UserId,
+    ) -> Option<User> {
         let from_server = self.source.is_server();
         let Some(mut user) = remembered.filter(|_| !self.replaces) else {
             return Some(User::first(name.clone(), self.list, from_server));
@@ -245,9 +286,14 @@ impl Judged {
 }
 
 /// Judges and remembers a list in one go, outside of any frame; says whether a provisional account key was replaced.
-pub(crate) fn identity_of(user: Option<&User>, address: &DeviceAddress) -> Result<IdentityKey, ProtocolError> {
+pub(crate) fn identity_of(
+    user: Option<&User>,
+    address: &DeviceAddress,
+) -> Result<IdentityKey, ProtocolError> {
     let user = user.ok_or(ProtocolError::UnknownPeer)?;
-    user.listed(address.device()).copied().ok_or(ProtocolError::UnlistedDevice)
+    user.listed(address.device())
+        .copied()
+        .ok_or(ProtocolError::UnlistedDevice)
 }
 
 impl From<Judged> for DeviceList {

@@ -1,2 +1,61 @@
-//! The Signal Protocol for chat clients and AI-agent apps: end-to-end encrypted messages, durable by default, post-quantum by default
+//! The Signal Protocol for people who build chat clients and AI-agent apps: end-to-end encrypted messages, durable by
+//! default, post-quantum by default.
+//!
+//! A [`Client`] is one device of one user. It keeps its state in a store that survives crashes, encrypts for all devices
+//! of whom one writes to, and never touches the network: it *says what the network must do* ([`Client::tasks`]) and
+//! takes what comes in ([`Client::receive_encrypted_message`]). Any transport will do.
+//!
+//! ```
+//! use sprag::Client;
+//!
+//! # fn main() -> Result<(), sprag::Error> {
+//! let alice = Client::in_memory("alice")?;
+//! let id = alice.send_encrypted_message("bob", b"hello")?; // durable when it returns
+//! assert!(!alice.tasks()?.is_empty()); // publish our keys, fetch bob's
+//! assert_eq!(alice.status(id)?.map(|copies| copies.len()), Some(1));
+//! alice.close()
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! * Nothing leaves before it is on stable storage: no ciphertext, no plaintext. A crash at any instant loses nothing
+//!   that was acknowledged, and uses no message key twice.
+//! * All clones of a client, in all threads, are one client. A second process on the same store gets `store_in_use`, a
+//!   forked child `forked`.
+//! * Every verb exists as a future that needs no runtime ([`Client::start`]).
+//! * Results are owned plain data; errors have a stable [`code`](Error::code) and say what to [do](Error::action).
+//!
+//! # What it does not do
+//!
+//! It has not been audited. It hides neither who writes to whom nor when. It cannot notice that a whole store was put
+//! back to an older state. Keys in memory are wiped after use, but not protected from whoever reads the process.
+//!
+//! # Features
+//!
+//! * `sled` (default): stores on disk. Without it, and on wasm, bring a backend or sink of your own
+//!   ([`Client::with_store`]); blocking verbs do not exist on wasm.
 #![forbid(unsafe_code)]
+
+mod client;
+mod error;
+mod notifier;
+#[cfg(all(feature = "sled", not(target_family = "wasm")))]
+mod open;
+mod pending;
+mod start;
+mod sys;
+mod types;
+mod verbs;
+
+pub use client::{Client, Clock, Surroundings};
+pub use error::{Action, CODES, Error, Question};
+pub use pending::Pending;
+pub use sprag_keys::{Argon2Params, Key, KeyError};
+pub use sprag_session::Transport;
+pub use sprag_store as store;
+pub use start::Start;
+pub use types::{
+    Contact, CopyStatus, Event, Failure, InboxId, Message, MessageId, NumberedEvent, Received,
+    Refusal, SafetyNumber, Status, Task, TaskId,
+};

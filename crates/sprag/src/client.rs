@@ -1,0 +1,374 @@
+//! The client: one lock around the steps, one batch for each, results when they are durable.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand_core::CryptoRng;
+use sprag_session::{Device, Env, MessageId};
+use sprag_store::{Rows, Staged, Store, StoreError};
+use sprag_wire::UserId;
+
+use crate::notifier::Notifier;
+use crate::pending::{Completer, Pending};
+use crate::{Error, sys};
+
+/// Tells the time, in milliseconds since 1970.
+pub trait Clock: Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> u64;
+}
+
+impl<F: Fn() -> u64 + Send + Sync + 'static> Clock for F {
+    fn now(&self) -> u64 {
+        self()
+    }
+}
+
+/// Where a client's time and randomness come from. The default is the operating system.
+pub struct Surroundings {
+    clock: Box<dyn Clock>,
+    rng: Box<dyn CryptoRng + Send>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self::new(sys::now, sys::rng())
+    }
+}
+
+impl Surroundings {
+    /// A clock and a generator of one's own. In production the generator must be the system's, or one seeded from it
+    /// that no fork, clone or restored copy shares: keys are drawn from it.
+    #[must_use]
+    pub fn new(clock: impl Clock, rng: impl CryptoRng + Send + 'static) -> Self {
+        Self {
+            clock: Box::new(clock),
+            rng: Box::new(rng),
+        }
+    }
+}
+
+/// An end of an encrypted conversation: what an application embeds.
+///
+/// Cheap to clone, `Send + Sync`, without runtime, global state or network. All clones are one client, and none of
+/// their threads can use a message key twice. Each verb blocks until its effect is on stable storage;
+/// [`start`](Self::start) has the same verbs as futures.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Shared {
+    /// `None` once the client is closed.
+    state: Mutex<Option<State>>,
+    pub(crate) notifier: Notifier,
+    durable: Arc<Durable>,
+    process: u32,
+}
+
+pub(crate) struct State {
+    store: Store,
+    device: Device,
+    surroundings: Surroundings,
+    submitted: u64,
+}
+
+/// What is on stable storage, and who waits for it.
+#[derive(Default)]
+struct Durable {
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Steps that are durable, in the order submitted.
+    done: u64,
+    failed: Option<StoreError>,
+    waiting: Vec<(u64, Box<dyn FnOnce(Result<(), StoreError>) + Send>)>,
+    /// Counts what `changed` waits for.
+    changes: u64,
+    watching: Vec<(u64, Completer<u64>)>,
+}
+
+impl Durable {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A step became durable, or the store failed for all.
+    fn finish(&self, step: u64, result: Result<(), StoreError>) {
+        let (ready, watching, changes) = {
+            let mut progress = self.progress();
+            progress.done = progress.done.max(step);
+            if let Err(error) = &result {
+                progress.failed.get_or_insert_with(|| error.clone());
+            }
+            progress.changes += 1;
+            let failed = progress.failed.is_some();
+            let done = progress.done;
+            let (ready, waiting) = std::mem::take(&mut progress.waiting)
+                .into_iter()
+                .partition::<Vec<_>, _>(|(step, _)| failed || *step <= done);
+            progress.waiting = waiting;
+            (
+                ready,
+                std::mem::take(&mut progress.watching),
+                progress.changes,
+            )
+        };
+        for (_, wake) in ready {
+            wake(result.clone());
+        }
+        for (_, completer) in watching {
+            completer.complete(Ok(changes));
+        }
+    }
+
+    /// Calls `wake` when the step is durable.
+    fn when(&self, step: u64, wake: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
+        let now = {
+            let mut progress = self.progress();
+            match (&progress.failed, progress.done >= step) {
+                (Some(error), _) => Err(error.clone()),
+                (None, true) => Ok(()),
+                (None, false) => {
+                    progress.waiting.push((step, wake));
+                    return;
+                }
+            }
+        };
+        wake(now);
+    }
+}
+
+/// Everything that a step may use.
+pub(crate) struct Step<'a, 'rows> {
+    pub(crate) device: &'a mut Device,
+    pub(crate) rows: &'a mut Staged<'rows>,
+    pub(crate) env: Env<'a>,
+}
+
+/// When a step's changes are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// Now; the result waits for it.
+    Durable,
+    /// With the next commit; the result does not wait.
+    Lazy,
+}
+
+impl Shared {
+    fn state(&self) -> Result<MutexGuard<'_, Option<State>>, Error> {
+        if sys::process() != self.process {
+            // The lock may be held for ever by a thread that does not exist here.
+            return Err(Error::forked());
+        }
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One step: staged, submitted, and its result handed out when it is durable.
+    pub(crate) fn step<T: Send + 'static>(
+        &self,
+        write: Write,
+        step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
+    ) -> Pending<T> {
+        let (completer, pending) = Pending::new(self.notifier.clone());
+        match self.submit(write, step) {
+            Ok((number, result)) => self.durable.when(
+                number,
+                Box::new(move |durable| {
+                    completer.complete(durable.map(|()| result).map_err(Error::from))
+                }),
+            ),
+            Err(error) => completer.complete(Err(error)),
+        }
+        pending
+    }
+
+    fn submit<T>(
+        &self,
+        write: Write,
+        step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
+    ) -> Result<(u64, T), Error> {
+        let mut guard = self.state()?;
+        let state = guard.as_mut().ok_or_else(Error::closed)?;
+        let State {
+            store,
+            device,
+            surroundings,
+            submitted,
+        } = state;
+        let mut rows = Staged::new(&*store);
+        let env = Env::new(surroundings.clock.now(), &mut surroundings.rng);
+        let result = step(Step {
+            device,
+            rows: &mut rows,
+            env,
+        })?;
+        let changes = rows.into_changes();
+        if changes.is_empty() {
+            // A read sees what was submitted; it is told when that is durable.
+            return Ok((*submitted, result));
+        }
+        if write == Write::Lazy {
+            store.submit_lazy(changes)?;
+            return Ok((0, result));
+        }
+        *submitted += 1;
+        let number = *submitted;
+        let durable = self.durable.clone();
+        store.submit(
+            changes,
+            Box::new(move |outcome| durable.finish(number, outcome.map(|_| ()))),
+        );
+        Ok((number, result))
+    }
+
+    /// Resolves when something has changed since the number that it gave before.
+    pub(crate) fn changed(&self, since: u64) -> Pending<u64> {
+        let (completer, pending) = Pending::new(self.notifier.clone());
+        match self.state().map(|state| state.is_some()) {
+            Err(error) => completer.complete(Err(error)),
+            Ok(false) => completer.complete(Err(Error::closed())),
+            Ok(true) => {
+                let mut progress = self.durable.progress();
+                if progress.changes > since {
+                    let changes = progress.changes;
+                    drop(progress);
+                    completer.complete(Ok(changes));
+                } else {
+                    progress.watching.push((since, completer));
+                }
+            }
+        }
+        pending
+    }
+
+    pub(crate) fn close(&self) -> Pending<()> {
+        let notifier = self.notifier.clone();
+        let taken = match self.state() {
+            Ok(mut state) => state.take(),
+            Err(error) => return Pending::ready(notifier, Err(error)),
+        };
+        let Some(state) = taken else {
+            return Pending::ready(notifier, Ok(()));
+        };
+        let (completer, pending) = Pending::new(notifier);
+        let State { store, .. } = state;
+        let watching = std::mem::take(&mut self.durable.progress().watching);
+        for (_, watcher) in watching {
+            watcher.complete(Err(Error::closed()));
+        }
+        completer.complete(store.close().map_err(Error::from));
+        pending
+    }
+}
+
+/// How a client comes to its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    Open,
+    Create,
+    OpenOrCreate,
+}
+
+impl Client {
+    /// A client over an open store: its device, or a new account for `user`.
+    pub(crate) fn over(
+        store: Store,
+        begin: Begin,
+        user: Option<&str>,
+        mut surroundings: Surroundings,
+    ) -> Result<Self, Error> {
+        let user = user
+            .map(UserId::new)
+            .transpose()
+            .map_err(|_| Error::bad_input())?;
+        let existing = Device::load(&store as &dyn Rows)?;
+        let device = match (existing, begin, user) {
+            (Some(_), Begin::Create, _) => return Err(Error::profile_exists()),
+            (Some(device), _, Some(user)) if *device.address().user() != user => {
+                return Err(Error::other_user());
+            }
+            (Some(device), _, _) => device,
+            (None, Begin::Open, _) => return Err(Error::no_profile()),
+            (None, _, None) => return Err(Error::bad_input()),
+            (None, _, Some(user)) => {
+                let mut rows = Staged::new(&store);
+                let mut env = Env::new(surroundings.clock.now(), &mut surroundings.rng);
+                let device = Device::create(&mut rows, &mut env, &user)?;
+                let changes = rows.into_changes();
+                commit(&store, changes)?;
+                device
+            }
+        };
+        let state = State {
+            store,
+            device,
+            surroundings,
+            submitted: 0,
+        };
+        let shared = Shared {
+            state: Mutex::new(Some(state)),
+            notifier: Notifier::new(),
+            durable: Arc::default(),
+            process: sys::process(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// A client over any store: one with a backend or a sink of your own, or in memory. A new account is made for
+    /// `user` if the store holds none.
+    ///
+    /// # Errors
+    /// `other_user`, `bad_input`, and those of the store.
+    pub fn with_store(store: Store, user: &str, surroundings: Surroundings) -> Result<Self, Error> {
+        Self::over(store, Begin::OpenOrCreate, Some(user), surroundings)
+    }
+
+    pub(crate) fn with_device<T>(&self, read: impl FnOnce(&Device) -> T) -> Result<T, Error> {
+        let state = self.shared.state()?;
+        state
+            .as_ref()
+            .map(|state| read(&state.device))
+            .ok_or_else(Error::closed)
+    }
+
+    /// A new random id, for `send` calls that are to be repeatable.
+    ///
+    /// # Errors
+    /// `closed`, `forked`.
+    pub fn new_message_id(&self) -> Result<MessageId, Error> {
+        let mut state = self.shared.state()?;
+        let state = state.as_mut().ok_or_else(Error::closed)?;
+        let mut id = [0; 16];
+        state.surroundings.rng.fill_bytes(&mut id);
+        Ok(MessageId::from_bytes(id))
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn commit(store: &Store, changes: sprag_store::Changes) -> Result<(), Error> {
+    store.commit_blocking(changes)?;
+    Ok(())
+}
+
+/// Nothing can be waited for here: the first commit is durable when a later one is.
+#[cfg(target_family = "wasm")]
+fn commit(store: &Store, changes: sprag_store::Changes) -> Result<(), Error> {
+    store.submit(changes, Box::new(|_| ()));
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! One error for all verbs: a stable code, and what to do.
+
+use std::time::Duration;
+
+use sprag_session::{ProtocolError, SendError, StepError};
+use sprag_store::StoreError;
+
+/// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
+pub const CODES: [&str; 39] = [
+    "malformed",
+    "unsupported_version",
+    "unknown_peer",
+    "bad_origin",
+    "untrusted_identity",
+    "unlisted_device",
+    "stale_list",
+    "forked_list",
+    "unknown_list",
+    "list_mismatch",
+    "duplicate",
+    "no_session",
+    "unknown_pre_key",
+    "mode_refused",
+    "desynchronised",
+    "too_far_ahead",
+    "unreadable",
+    "invalid_key",
+    "bad_signature",
+    "needs_bundle",
+    "chain_exhausted",
+    "bad_content",
+    "bad_input",
+    "outbox_full",
+    "closed",
+    "forked",
+    "store_in_use",
+    "store_poisoned",
+    "store_damaged",
+    "store_full",
+    "store_failed",
+    "store_version",
+    "wrong_key",
+    "key_unreadable",
+    "no_profile",
+    "profile_exists",
+    "other_user",
+    "timed_out",
+    "internal",
+];
+
+/// What a caller does about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// Nothing: the input was worthless. Tell nobody.
+    Drop,
+    /// The same call again, perhaps later: see [`Error::retry_after`].
+    Retry,
+    /// The user decides.
+    AskUser(Question),
+    /// Drop this client, look at the cause, and open the store again.
+    Reopen,
+    /// A newer version of the program is needed.
+    Update,
+    /// The call itself is wrong.
+    FixCall,
+}
+
+/// What the user is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Question {
+    /// A contact's identity has changed: compare safety numbers, then `accept` or not.
+    AcceptIdentity,
+    /// The passphrase or key was wrong: ask for it again.
+    Key,
+    /// The disk is full: make room.
+    FreeSpace,
+    /// The store is damaged: restore from a backup as a new device.
+    Restore,
+    /// Another process holds the store: end it, or use it.
+    EndOtherProcess,
+}
+
+/// Why a verb failed. Nothing was changed, unless [`Error::is_in_doubt`] says that nobody can know.
+///
+/// It carries no plaintext, no key and no address.
+#[derive(Debug)]
+pub struct Error(Cause);
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error(transparent)]
+    Protocol(ProtocolError),
+    #[error("too many messages are under way")]
+    OutboxFull,
+    #[error("client is closed")]
+    Closed,
+    #[error("this process was forked from the one that opened the store")]
+    Forked,
+    #[error(transparent)]
+    Store(StoreError),
+    #[error("there is no profile in this place")]
+    NoProfile,
+    #[error("there is a profile in this place already")]
+    ProfileExists,
+    #[error("the profile in this place belongs to another user")]
+    OtherUser,
+    #[error("not ready in time")]
+    TimedOut,
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Cause::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn protocol_code(error: ProtocolError) -> &'static str {
+    match error {
+        ProtocolError::Malformed => "malformed",
+        ProtocolError::UnsupportedVersion => "unsupported_version",
+        ProtocolError::UnknownPeer => "unknown_peer",
+        ProtocolError::BadOrigin => "bad_origin",
+        ProtocolError::UntrustedIdentity => "untrusted_identity",
+        ProtocolError::UnlistedDevice => "unlisted_device",
+        ProtocolError::StaleList => "stale_list",
+        ProtocolError::ForkedList => "forked_list",
+        ProtocolError::UnknownList => "unknown_list",
+        ProtocolError::ListMismatch => "list_mismatch",
+        ProtocolError::Duplicate => "duplicate",
+        ProtocolError::NoSession => "no_session",
+        ProtocolError::UnknownPreKey => "unknown_pre_key",
+        ProtocolError::ModeRefused => "mode_refused",
+        ProtocolError::Desynchronised => "desynchronised",
+        ProtocolError::TooFarAhead => "too_far_ahead",
+        ProtocolError::Unreadable => "unreadable",
+        ProtocolError::InvalidKey => "invalid_key",
+        ProtocolError::BadSignature => "bad_signature",
+        ProtocolError::NeedsBundle => "needs_bundle",
+        ProtocolError::ChainExhausted => "chain_exhausted",
+        ProtocolError::BadContent => "bad_content",
+        ProtocolError::BadInput => "bad_input",
+        _ => "internal",
+    }
+}
+
+pub(crate) fn protocol_action(error: ProtocolError) -> Action {
+    match error {
+        ProtocolError::UnsupportedVersion => Action::Update,
+        ProtocolError::UntrustedIdentity
+        | ProtocolError::ForkedList
+        | ProtocolError::ListMismatch => Action::AskUser(Question::AcceptIdentity),
+        ProtocolError::UnknownList | ProtocolError::NeedsBundle | ProtocolError::ChainExhausted => {
+            Action::Retry
+        }
+        ProtocolError::BadInput => Action::FixCall,
+        _ => Action::Drop,
+    }
+}
+
+impl Error {
+    /// One of [`CODES`], for programs, logs and support.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match &self.0 {
+            Cause::Protocol(error) => protocol_code(*error),
+            Cause::OutboxFull => "outbox_full",
+            Cause::Closed => "closed",
+            Cause::Forked => "forked",
+            Cause::Store(error) => store_code(error),
+            Cause::NoProfile => "no_profile",
+            Cause::ProfileExists => "profile_exists",
+            Cause::OtherUser => "other_user",
+            Cause::TimedOut => "timed_out",
+            Cause::Internal(_) => "internal",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self.code() {
+            "outbox_full" | "timed_out" => Action::Retry,
+            "closed" | "forked" | "no_profile" | "profile_exists" | "other_user"
+            | "key_unreadable" => Action::FixCall,
+            "store_in_use" => Action::AskUser(Question::EndOtherProcess),
+            "store_full" => Action::AskUser(Question::FreeSpace),
+            "store_damaged" => Action::AskUser(Question::Restore),
+            "wrong_key" => Action::AskUser(Question::Key),
+            "store_poisoned" | "store_failed" | "internal" => Action::Reopen,
+            "store_version" => Action::Update,
+            _ => match &self.0 {
+                Cause::Protocol(error) => protocol_action(*error),
+                _ => Action::Reopen,
+            },
+        }
+    }
+
+    /// When trying again makes sense, if that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.code() {
+            "outbox_full" => Some(Duration::from_secs(1)),
+            "timed_out" => Some(Duration::ZERO),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.action() == Action::Retry
+    }
+
+    /// Whether somebody failed to prove who he is.
+    #[must_use]
+    pub fn is_authentication(&self) -> bool {
+        matches!(
+            self.code(),
+            "bad_origin"
+                | "bad_signature"
+                | "untrusted_identity"
+                | "forked_list"
+                | "unlisted_device"
+                | "unreadable"
+        )
+    }
+
+    /// Whether the step may have taken effect all the same: the store failed while writing. Open it again and look.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(
+            self.code(),
+            "store_poisoned" | "store_failed" | "store_full"
+        )
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self(Cause::Closed)
+    }
+
+    pub(crate) fn forked() -> Self {
+        Self(Cause::Forked)
+    }
+
+    pub(crate) fn no_profile() -> Self {
+        Self(Cause::NoProfile)
+    }
+
+    pub(crate) fn profile_exists() -> Self {
+        Self(Cause::ProfileExists)
+    }
+
+    pub(crate) fn other_user() -> Self {
+        Self(Cause::OtherUser)
+    }
+
+    pub(crate) fn timed_out() -> Self {
+        Self(Cause::TimedOut)
+    }
+
+    pub(crate) fn internal(what: &'static str) -> Self {
+        Self(Cause::Internal(what))
+    }
+
+    pub(crate) fn bad_input() -> Self {
+        Self(Cause::Protocol(ProtocolError::BadInput))
+    }
+}
+
+impl From<ProtocolError> for Error {
+    fn from(error: ProtocolError) -> Self {
+        Self(Cause::Protocol(error))
+    }
+}
+
+impl From<StepError> for Error {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Protocol(error) => error.into(),
+            StepError::Store(error) => error.into(),
+            StepError::Internal(what) => Self::internal(what),
+            _ => Self::internal("a step that this facade does not know"),
+        }
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::OutboxFull => Self(Cause::OutboxFull),
+            SendError::Step(error) => error.into(),
+            _ => Self::internal("a step that this facade does not know"),
+        }
+    }
+}
+
+fn store_code(error: &StoreError) -> &'static str {
+    use sprag_keys::KeyError;
+    match error {
+        StoreError::Locked { .. } | StoreError::StoreInUse => "store_in_use",
+        StoreError::NotFound => "no_profile",
+        StoreError::Exists => "profile_exists",
+        StoreError::WrongKey | StoreError::Key(KeyError::WrongKind | KeyError::EmptyPassphrase) => {
+            "wrong_key"
+        }
+        StoreError::Key(KeyError::UnknownSlot) | StoreError::UnsupportedVersion => "store_version",
+        StoreError::Key(_) => "key_unreadable",
+        StoreError::Damaged(_) => "store_damaged",
+        StoreError::Poisoned => "store_poisoned",
+        StoreError::Closed => "closed",
+        StoreError::Forked => "forked",
+        StoreError::Full => "store_full",
+        StoreError::Internal(_) => "internal",
+        _ => "store_failed",
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::no_profile(),
+            StoreError::Exists => Self::profile_exists(),
+            StoreError::Closed => Self::closed(),
+            StoreError::Forked => Self::forked(),
+            error => Self(Cause::Store(error)),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The thread on which wakers and callbacks run, so that they are under no lock and never on the committer.
+
+use std::sync::Arc;
+
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs jobs one after another, in order. Ends with its last clone.
+#[derive(Clone)]
+pub(crate) struct Notifier {
+    #[cfg(not(target_family = "wasm"))]
+    jobs: Arc<threaded::Jobs>,
+    #[cfg(target_family = "wasm")]
+    jobs: Arc<()>,
+}
+
+impl Notifier {
+    /// No thread begins before the first job.
+    pub(crate) fn new() -> Self {
+        Self {
+            jobs: Arc::default(),
+        }
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn run(&self, job: Job) {
+        self.jobs.push(job);
+    }
+
+    /// There is one thread: what completes there is never under a lock of ours.
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn run(&self, job: Job) {
+        job();
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+mod threaded {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, PoisonError};
+
+    use super::Job;
+
+    #[derive(Default)]
+    pub(super) struct Jobs(Mutex<Option<Sender<Job>>>);
+
+    impl Jobs {
+        pub(super) fn push(&self, job: Job) {
+            let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let sent = match sender.as_ref() {
+                Some(sender) => sender.send(job).map_err(|unsent| unsent.0),
+                None => Err(job),
+            };
+            if let Err(job) = sent {
+                let (fresh, jobs) = channel();
+                // The receiver lives in the thread that begins below.
+                let _ = fresh.send(job);
+                if crate::sys::spawn("sprag notifier", move || work(&jobs)) {
+                    *sender = Some(fresh);
+                }
+            }
+        }
+    }
+
+    fn work(jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            // A callback that panics is its author's; the others still run.
+            let _ = catch_unwind(AssertUnwindSafe(job));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Every verb as something that has begun: a [`Pending`]. The blocking verbs of [`Client`] wait for these.
+
+use sprag_session::{Failure, InboxId, MessageId, Task, TaskId};
+use sprag_store::Rows;
+use sprag_wire::{ScannableFingerprint, UserId};
+
+use crate::Error;
+use crate::client::{Client, Write};
+use crate::pending::Pending;
+use crate::types::{Contact, Message, NumberedEvent, Received, SafetyNumber, Status};
+
+/// Tasks and messages in one answer.
+const PAGE: usize = 256;
+
+/// The verbs of a [`Client`] as futures. A verb runs at once, whether or not its [`Pending`] is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a>(pub(crate) &'a Client);
+
+fn user_id(user: &str) -> Result<UserId, Error> {
+    UserId::new(user).map_err(|_| Error::bad_input())
+}
+
+impl Start<'_> {
+    /// See [`Client::send_encrypted_message`].
+    pub fn send_encrypted_message(self, user: &str, message: &[u8]) -> Pending<MessageId> {
+        match self.0.new_message_id() {
+            Ok(id) => self.send_encrypted_message_as(id, user, message),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// See [`Client::send_encrypted_message_as`].
+    pub fn send_encrypted_message_as(
+        self,
+        id: MessageId,
+        user: &str,
+        message: &[u8],
+    ) -> Pending<MessageId> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            step.device
+                .send(step.rows, &mut step.env, &user_id(user)?, message, id)?;
+            Ok(id)
+        })
+    }
+
+    /// See [`Client::receive_encrypted_message`].
+    pub fn receive_encrypted_message(self, envelope: &[u8]) -> Pending<Received> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            Ok(Received::new(step.device.take_envelope(
+                step.rows,
+                &mut step.env,
+                envelope,
+            )?))
+        })
+    }
+
+    /// See [`Client::inbox`].
+    pub fn inbox(self) -> Pending<Vec<Message>> {
+        self.0.shared.step(Write::Durable, |step| {
+            Ok(step
+                .device
+                .inbox(step.rows, PAGE)?
+                .into_iter()
+                .map(Message::new)
+                .collect())
+        })
+    }
+
+    /// See [`Client::acknowledge`].
+    pub fn acknowledge(self, id: InboxId) -> Pending<()> {
+        self.0.shared.step(Write::Lazy, |step| {
+            Ok(step.device.acknowledge(step.rows, id)?)
+        })
+    }
+
+    /// See [`Client::tasks`].
+    pub fn tasks(self) -> Pending<Vec<Task>> {
+        self.0.shared.step(Write::Durable, |step| {
+            Ok(step.device.tasks(step.rows, step.env.now(), PAGE)?)
+        })
+    }
+
+    /// See [`Client::supply`].
+    pub fn supply(self, id: TaskId, reply: &[u8]) -> Pending<()> {
+        // What was learned is kept also when the reply as a whole is refused.
+        let supplied = self.0.shared.step(Write::Durable, |mut step| {
+            Ok(step.device.supply(step.rows, &mut step.env, id, reply)?)
+        });
+        supplied.and_then(|outcome| outcome.map_err(Error::from))
+    }
+
+    /// See [`Client::done`].
+    pub fn done(self, id: TaskId) -> Pending<()> {
+        self.0
+            .shared
+            .step(Write::Lazy, |step| Ok(step.device.done(step.rows, id)?))
+    }
+
+    /// See [`Client::failed`].
+    pub fn failed(self, id: TaskId, failure: &Failure) -> Pending<()> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            Ok(step.device.failed(step.rows, &mut step.env, id, failure)?)
+        })
+    }
+
+    /// See [`Client::retry`].
+    pub fn retry(self, id: TaskId) -> Pending<()> {
+        self.0.shared.step(Write::Durable, |step| {
+            Ok(step.device.retry(step.rows, id)?)
+        })
+    }
+
+    /// See [`Client::accept`].
+    pub fn accept(self, user: &str) -> Pending<()> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            Ok(step
+                .device
+                .accept_user(step.rows, &mut step.env, &user_id(user)?)?)
+        })
+    }
+
+    /// See [`Client::status`].
+    pub fn status(self, id: MessageId) -> Pending<Option<Vec<Status>>> {
+        self.0.shared.step(Write::Durable, |step| {
+            let status = step.device.status(step.rows, id)?;
+            Ok(status.map(|copies| {
+                copies
+                    .into_iter()
+                    .map(|(to, status)| Status { to, status })
+                    .collect()
+            }))
+        })
+    }
+
+    /// See [`Client::contact`].
+    pub fn contact(self, user: &str) -> Pending<Option<Contact>> {
+        self.0.shared.step(Write::Durable, |step| {
+            let known = step.device.contact(step.rows, &user_id(user)?)?;
+            Ok(known.map(|known| Contact {
+                user: known.user.as_str().to_owned(),
+                accepted: known.accepted,
+                changed: known.changed,
+                devices: known.devices.iter().map(|device| device.get()).collect(),
+            }))
+        })
+    }
+
+    /// See [`Client::safety_number`].
+    pub fn safety_number(self, user: &str) -> Pending<Option<SafetyNumber>> {
+        self.0.shared.step(Write::Durable, |step| {
+            let number = step
+                .device
+                .safety_number(step.rows as &dyn Rows, &user_id(user)?)?;
+            Ok(number.map(|number| SafetyNumber {
+                digits: number.digits(),
+                code: ScannableFingerprint::of(&number).encode(),
+            }))
+        })
+    }
+
+    /// See [`Client::events`].
+    pub fn events(self, since: u64) -> Pending<Vec<NumberedEvent>> {
+        self.0.shared.step(Write::Durable, |step| {
+            let events = step.device.events(step.rows, since)?;
+            Ok(events
+                .into_iter()
+                .map(|(number, event)| NumberedEvent { number, event })
+                .collect())
+        })
+    }
+
+    /// See [`Client::expire`].
+    pub fn expire(self) -> Pending<()> {
+        self.0.shared.step(Write::Durable, |step| {
+            Ok(step.device.expire(step.rows, step.env.now())?)
+        })
+    }
+
+    /// See [`Client::changed`].
+    pub fn changed(self, since: u64) -> Pending<u64> {
+        self.0.shared.changed(since)
+    }
+
+    /// See [`Client::close`].
+    pub fn close(self) -> Pending<()> {
+        self.0.shared.close()
+    }
+
+    fn fail<T: Send + 'static>(self, error: Error) -> Pending<T> {
+        Pending::ready(self.0.shared.notifier.clone(), Err(error))
+    }
+}

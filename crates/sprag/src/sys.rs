@@ -1,0 +1,41 @@
+//! The operating system: the only place of this crate that names time, threads, processes and system randomness.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+
+/// Milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the clock of this crate")]
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The system's generator. It has no state, so no fork or clone can share one.
+pub(crate) fn rng() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
+}
+
+/// Begins a thread; says whether there is one now.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .is_ok()
+}
+
+/// The number of this process: another one in a forked child.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn process() -> u32 {
+    std::process::id()
+}
+
+/// There is one process, and it does not fork.
+#[cfg(target_family = "wasm")]
+pub(crate) fn process() -> u32 {
+    0
+}
