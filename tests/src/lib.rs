@@ -1,4 +1,6 @@
 //! What the workspace's tests share.
 #![forbid(unsafe_code)]
 
+pub mod conversation;
 pub mod fuzz_bodies;
+pub mod replay_rng;

@@ -16,6 +16,7 @@ mod create;
 mod error;
 mod event;
 mod exchange;
+pub mod hazmat;
 mod inbox;
 mod open;
 mod outbox;

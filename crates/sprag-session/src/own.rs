@@ -58,6 +58,12 @@ impl<'a> Env<'a> {
         self
     }
 
+    /// Whether an injected salt was not used.
+    #[must_use]
+    pub fn injected_salt_is_left(&self) -> bool {
+        self.injected_salt.is_some()
+    }
+
     /// The time of this step, in milliseconds since 1970.
     #[must_use]
     pub fn now(&self) -> u64 {

@@ -375,7 +375,7 @@ impl Device {
         name: &UserId,
         frame: &[u8],
     ) -> Result<Learned, StepError> {
-        let list = UnverifiedDeviceList::decode(frame)?;
+        let list = UnverifiedDeviceList::decode(frame).map_err(|_| ProtocolError::Malformed)?;
         let remembered = self.user(rows, name)?;
         let judged = self.judge(remembered.as_ref(), name, list, ListSource::Content)?;
         self.remember(rows, name, remembered, judged)

@@ -80,8 +80,10 @@ pub(crate) fn seen(signed: u32, sid: Option<&SessionId>) -> RowName {
     )
 }
 
+pub(crate) const USERS: u8 = 0x10;
+
 pub(crate) fn user(user: &UserId) -> RowName {
-    RowName::owned(0x10, user_owner(user), vec![0])
+    RowName::owned(USERS, user_owner(user), vec![0])
 }
 
 /// A changed identity that the server showed, and that waits for the user's decision.

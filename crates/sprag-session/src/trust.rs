@@ -296,10 +296,28 @@ pub(crate) fn identity_of(
         .ok_or(ProtocolError::UnlistedDevice)
 }
 
-impl From<Judged> for DeviceList {
-    fn from(judged: Judged) -> Self {
-        judged.list
-    }
+/// Everybody who is remembered.
+pub(crate) fn names(rows: &dyn Rows) -> Result<Vec<UserId>, StoreError> {
+    let mut names = Vec::new();
+    let mut failed = Ok(());
+    rows.scan(&tables::all(tables::USERS), &mut |suffix, value| {
+        if suffix == [0] {
+            match name_of(value) {
+                Ok(name) => names.push(name),
+                Err(error) => failed = Err(error),
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    failed.map(|()| names)
+}
+
+/// The user of a row: its list names him.
+fn name_of(value: &[u8]) -> Result<UserId, StoreError> {
+    let mut reader = Reader::new(value, VERSION, "user row")?;
+    reader.take(33 + 2 + 32)?;
+    let list = UnverifiedDeviceList::decode(reader.block()?);
+    Ok(reader.checked(list)?.user().clone())
 }
 
 /// The error of a step that needs a user who is not there.
