@@ -2,7 +2,7 @@
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Tag};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::OpenError;
 
@@ -19,6 +19,8 @@ impl std::fmt::Debug for AeadKey {
         f.debug_struct("AeadKey").finish_non_exhaustive()
     }
 }
+
+impl ZeroizeOnDrop for AeadKey {}
 
 impl AeadKey {
     /// Expands a key.
@@ -47,7 +49,6 @@ impl AeadKey {
 }
 
 fn seal(cipher: &Aes256Gcm, nonce: &[u8; NONCE], aad: &[u8], buf: &mut Vec<u8>, from: usize) {
-    buf.reserve(TAG);
     let plaintext = buf.get_mut(from..).unwrap_or_default();
     #[expect(
         clippy::expect_used,
@@ -56,6 +57,7 @@ fn seal(cipher: &Aes256Gcm, nonce: &[u8; NONCE], aad: &[u8], buf: &mut Vec<u8>, 
     let tag = cipher
         .encrypt_inout_detached(nonce.into(), aad, plaintext.into())
         .expect("at most 64 GiB");
+    // Only now may the buffer grow: what it leaves behind on the heap is ciphertext.
     buf.extend_from_slice(&tag);
 }
 
@@ -74,7 +76,7 @@ fn unseal(
     }
 }
 
-/// Encrypts `buf[from..]` in place and appends the 16-byte tag.
+/// Encrypts `buf[from..]` in place and appends the 16-byte tag. Allocates nothing if 16 bytes are spare.
 pub fn seal_in_place(
     key: &[u8; 32],
     nonce: &[u8; NONCE],

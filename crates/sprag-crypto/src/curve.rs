@@ -76,6 +76,8 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
+impl ZeroizeOnDrop for PrivateKey {}
+
 impl PrivateKey {
     /// Draws 32 bytes and clamps them.
     #[must_use]

@@ -1,16 +1,23 @@
 //! HKDF, HMAC and SHA-256 ("The protocol", notation).
 
 use hkdf::Hkdf;
+use hmac::digest::FixedOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
-/// `HKDF(salt, ikm, info, N)` with SHA-256, RFC 5869; `info` is given in parts. `N` is at most 8,160.
+/// `HKDF(salt, ikm, info, N)` with SHA-256, RFC 5869; `info` is given in parts. `N` is at most 8,160:
+///
+/// ```compile_fail,E0080
+/// let _ = sprag_crypto::hkdf::<8161>(b"salt", b"material", &[b"info"]);
+/// ```
 #[must_use]
 pub fn hkdf<const N: usize>(salt: &[u8], ikm: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; N]> {
     const { assert!(N <= 255 * 32, "HKDF-SHA-256 yields at most 8,160 bytes") };
     let mut out = Zeroizing::new([0; N]);
-    let expanded = Hkdf::<Sha256>::new(Some(salt), ikm).expand_multi_info(info, out.as_mut_slice());
+    let (mut prk, hkdf) = Hkdf::<Sha256>::extract(Some(salt), ikm);
+    prk.as_mut_slice().zeroize();
+    let expanded = hkdf.expand_multi_info(info, out.as_mut_slice());
     #[expect(
         clippy::expect_used,
         reason = "the only failure is a length that the assertion above excludes"
@@ -29,7 +36,7 @@ pub fn hmac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     )]
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("any length");
     parts.iter().for_each(|part| mac.update(part));
-    out.copy_from_slice(&mac.finalize().into_bytes());
+    mac.finalize_into((&mut *out).into());
     out
 }
 

@@ -4,8 +4,17 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::{Features, Mode, SessionId, TranscriptHash, hkdf, labels};
 
-/// The output of a handshake. It starts exactly one session, which consumes it.
+/// The output of a handshake. It starts exactly one session, which consumes it:
+///
+/// ```compile_fail,E0382
+/// # fn start(secret: sprag_crypto::HandshakeSecret) {
+/// let first = secret.into_parts();
+/// let second = secret.into_parts(); // the secret is gone
+/// # }
+/// ```
 pub struct HandshakeSecret(Box<HandshakeParts>);
+
+impl ZeroizeOnDrop for HandshakeSecret {}
 
 impl std::fmt::Debug for HandshakeSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

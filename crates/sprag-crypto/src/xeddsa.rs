@@ -1,7 +1,6 @@
 //! XEdDSA as published, with strict verification ("The protocol", §1).
 
 use curve25519_dalek::constants::ED25519_BASEPOINT_TABLE;
-use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::scalar::Scalar;
 use ed25519_dalek::{Signature as EdSignature, VerifyingKey};
@@ -91,7 +90,7 @@ pub fn sign(key: &PrivateKey, message: &[u8], z: &[u8; 64]) -> Signature {
 /// neither A nor R of small order; R byte for byte.
 ///
 /// u = −1 has no Edwards point, so the conversion refuses it. `verify_strict` refuses s ≥ q and small orders of A and
-/// R, and compares the encoding of sB − hA with R.
+/// R, and compares the encoding of sB − hA with R; an R that is no encoding of a point can equal none.
 ///
 /// # Errors
 /// [`BadSignature`] for anything else.
@@ -102,9 +101,7 @@ pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), B
         return Err(BadSignature);
     }
     let point = MontgomeryPoint(u).to_edwards(0).ok_or(BadSignature)?;
-    let CompressedEdwardsY(public) = point.compress();
-    let public = VerifyingKey::from_bytes(&public).map_err(|_| BadSignature)?;
-    public
+    VerifyingKey::from(point)
         .verify_strict(message, &EdSignature::from_bytes(signature))
         .map_err(|_| BadSignature)
 }
