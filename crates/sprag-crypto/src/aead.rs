@@ -99,3 +99,113 @@ pub fn open(
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     unseal(&Aes256Gcm::new(key.into()), nonce, aad, sealed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+    const NONCE_1: [u8; NONCE] = [1; NONCE];
+
+    fn sealed(aad: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut buf = text.to_vec();
+        seal_in_place(&KEY, &NONCE_1, aad, &mut buf, 0);
+        buf
+    }
+
+    #[test]
+    fn seal_matches_the_gcm_specification_case_16() {
+        let unhex = |text: &str| hex::decode(text).unwrap();
+        let key: [u8; 32] =
+            unhex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308")
+                .try_into()
+                .unwrap();
+        let nonce: [u8; 12] = unhex("cafebabefacedbaddecaf888").try_into().unwrap();
+        let aad = unhex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        let text = unhex(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+        );
+        let mut buf = text.clone();
+        seal_in_place(&key, &nonce, &aad, &mut buf, 0);
+        assert_eq!(
+            hex::encode(&buf),
+            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662\
+             76fc6ece0f4e1768cddf8853bb2d551b"
+        );
+        assert_eq!(*open(&key, &nonce, &aad, &buf).unwrap(), text);
+    }
+
+    #[test]
+    fn what_stands_before_is_left_alone() {
+        let mut buf = b"head".to_vec();
+        buf.extend_from_slice(b"text");
+        seal_in_place(&KEY, &NONCE_1, b"aad", &mut buf, 4);
+        assert_eq!(&buf[..4], b"head");
+        assert_eq!(buf[4..], sealed(b"aad", b"text"));
+        let mut short = b"head".to_vec();
+        seal_in_place(&KEY, &NONCE_1, b"aad", &mut short, 9);
+        assert_eq!(
+            short[4..],
+            sealed(b"aad", b""),
+            "beyond the end there is nothing to encrypt"
+        );
+    }
+
+    #[test]
+    fn an_expanded_key_does_the_same() {
+        let key = AeadKey::new(&KEY);
+        let mut buf = b"text".to_vec();
+        key.seal_in_place(&NONCE_1, b"aad", &mut buf, 0);
+        assert_eq!(buf, sealed(b"aad", b"text"));
+        assert_eq!(*key.open(&NONCE_1, b"aad", &buf).unwrap(), b"text");
+        assert_eq!(key.open(&NONCE_1, b"other", &buf).err(), Some(OpenError));
+    }
+
+    #[test]
+    fn other_key_nonce_data_or_any_flipped_bit_does_not_open() {
+        let good = sealed(b"aad", b"text");
+        assert_eq!(*open(&KEY, &NONCE_1, b"aad", &good).unwrap(), b"text");
+        assert_eq!(
+            open(&[8; 32], &NONCE_1, b"aad", &good).err(),
+            Some(OpenError)
+        );
+        assert_eq!(open(&KEY, &[2; 12], b"aad", &good).err(), Some(OpenError));
+        assert_eq!(open(&KEY, &NONCE_1, b"", &good).err(), Some(OpenError));
+        for bit in 0..good.len() * 8 {
+            let mut flipped = good.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                open(&KEY, &NONCE_1, b"aad", &flipped).err(),
+                Some(OpenError),
+                "bit {bit}"
+            );
+        }
+    }
+
+    #[test]
+    fn shortened_and_lengthened_seals_do_not_open() {
+        let mut long = sealed(b"aad", b"text");
+        for length in 0..long.len() {
+            assert_eq!(
+                open(&KEY, &NONCE_1, b"aad", &long[..length]).err(),
+                Some(OpenError)
+            );
+        }
+        long.push(0);
+        assert_eq!(open(&KEY, &NONCE_1, b"aad", &long).err(), Some(OpenError));
+    }
+
+    #[test]
+    fn a_buffer_with_room_is_not_moved() {
+        let mut buf = Vec::with_capacity(20);
+        buf.extend_from_slice(b"text");
+        let before = buf.as_ptr();
+        seal_in_place(&KEY, &NONCE_1, b"", &mut buf, 0);
+        assert_eq!((before, buf.len()), (buf.as_ptr(), 20));
+    }
+
+    #[test]
+    fn expanded_key_prints_nothing() {
+        assert_eq!(format!("{:?}", AeadKey::new(&KEY)), "AeadKey { .. }");
+    }
+}

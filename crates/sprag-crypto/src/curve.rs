@@ -360,3 +360,203 @@ agreeing_role!(
     BaseKey,
     BaseKeyPair
 );
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{Rng, SeedableRng};
+
+    use super::*;
+
+    fn bytes<const N: usize>(text: &str) -> [u8; N] {
+        hex::decode(text).unwrap().try_into().unwrap()
+    }
+
+    #[test]
+    fn agreement_matches_rfc_7748_section_6_1() {
+        let alice = PrivateKey::from_bytes(&bytes(
+            "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+        ));
+        let bob = PrivateKey::from_bytes(&bytes(
+            "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+        ));
+        assert_eq!(
+            alice.public_key().u(),
+            bytes("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
+        );
+        assert_eq!(
+            bob.public_key().u(),
+            bytes("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
+        );
+        let shared = bytes("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        assert_eq!(alice.agree(&bob.public_key()).unwrap().as_bytes(), &shared);
+        assert_eq!(bob.agree(&alice.public_key()).unwrap().as_bytes(), &shared);
+    }
+
+    #[test]
+    fn scalar_multiplication_matches_rfc_7748_section_5_2_after_a_thousand_rounds() {
+        let (mut k, mut u) = ([0; 32], [0; 32]);
+        k[0] = 9;
+        u[0] = 9;
+        for round in 1..=1000 {
+            let shared = PrivateKey::from_bytes(&k)
+                .agree(&PublicKey::from_u(&u))
+                .unwrap();
+            u = k;
+            k = *shared.as_bytes();
+            if round == 1 {
+                assert_eq!(
+                    hex::encode(k),
+                    "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
+                );
+            }
+        }
+        assert_eq!(
+            hex::encode(k),
+            "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
+        );
+    }
+
+    #[test]
+    fn public_keys_are_33_bytes_of_type_5_and_nothing_else() {
+        for first in 0..=u8::MAX {
+            let mut key = [0xff; 33];
+            key[0] = first;
+            assert_eq!(PublicKey::from_bytes(&key).is_ok(), first == 5);
+        }
+        for length in (0..64).filter(|length| *length != 33) {
+            assert_eq!(PublicKey::from_bytes(&vec![5; length]), Err(InvalidKey));
+            assert_eq!(RatchetKey::from_bytes(&vec![5; length]), Err(InvalidKey));
+        }
+    }
+
+    #[test]
+    fn keys_keep_the_bytes_they_came_in() {
+        // u and u + p are one point and two keys.
+        let mut beyond = [0xff; 33];
+        (beyond[0], beyond[1], beyond[32]) = (5, 0xf6, 0x7f);
+        let mut nine = [0; 33];
+        (nine[0], nine[1]) = (5, 9);
+        let (beyond, nine) = (
+            PublicKey::from_bytes(&beyond).unwrap(),
+            PublicKey::from_bytes(&nine).unwrap(),
+        );
+        let ours = PrivateKey::from_bytes(&[7; 32]);
+        assert_ne!(beyond, nine);
+        assert_eq!(
+            ours.agree(&beyond).unwrap().as_bytes(),
+            ours.agree(&nine).unwrap().as_bytes()
+        );
+        assert_eq!(
+            ours.agree(&nine).unwrap().as_bytes(),
+            &ours.public_key().u()
+        );
+    }
+
+    #[test]
+    fn all_zero_agreement_is_an_invalid_key() {
+        // The points of order 1, 2, 4 and 8, canonical and not, with bit 255 set too (RFC 7748, section 6.1).
+        let low = [
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+            "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        ];
+        let ours = IdentityKeyPair::from_private(PrivateKey::from_bytes(&[7; 32]));
+        for text in low {
+            for bit in [0, 0x80] {
+                let mut u = bytes::<32>(text);
+                u[31] |= bit;
+                let key = PublicKey::from_u(&u);
+                assert_eq!(ours.agree(&key).err(), Some(InvalidKey), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn private_keys_come_out_clamped() {
+        let key = PrivateKey::from_bytes(&[0xff; 32]);
+        let mut clamped = [0xff; 32];
+        (clamped[0], clamped[31]) = (0xf8, 0x7f);
+        assert_eq!(*key.to_bytes(), clamped);
+        assert_eq!(*PrivateKey::from_bytes(&clamped).to_bytes(), clamped);
+        assert_eq!(PrivateKey::from_bytes(&[0; 32]).to_bytes()[31], 0x40);
+    }
+
+    #[test]
+    fn generating_draws_32_bytes() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut beside = rng.clone();
+        let mut drawn = [0; 32];
+        beside.fill_bytes(&mut drawn);
+        let key = PrivateKey::generate(&mut rng);
+        assert_eq!(*key.to_bytes(), clamp_integer(drawn));
+        assert_eq!(rng.next_u64(), beside.next_u64());
+    }
+
+    #[test]
+    fn pairs_of_every_role_agree() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let identity = IdentityKeyPair::generate(&mut rng);
+        let account = AccountKeyPair::generate(&mut rng);
+        let ratchet = RatchetKeyPair::generate(&mut rng);
+        let base = BaseKeyPair::generate(&mut rng);
+        let plain = KeyPair::generate(&mut rng);
+        let with = |key: &PublicKey| *plain.agree(key).unwrap().as_bytes();
+        let ours = plain.public();
+        assert_eq!(
+            with(identity.public().as_public_key()),
+            *identity.agree(ours).unwrap().as_bytes()
+        );
+        assert_eq!(
+            with(account.public().as_public_key()),
+            *account.agree(ours).unwrap().as_bytes()
+        );
+        assert_eq!(
+            with(ratchet.public().as_public_key()),
+            *ratchet.agree(ours).unwrap().as_bytes()
+        );
+        assert_eq!(
+            with(base.public().as_public_key()),
+            *base.agree(ours).unwrap().as_bytes()
+        );
+        assert_ne!(
+            with(base.public().as_public_key()),
+            with(ratchet.public().as_public_key())
+        );
+    }
+
+    #[test]
+    fn secrets_print_nothing_and_public_keys_print_hex() {
+        let pair = KeyPair::from_private(PrivateKey::from_bytes(&[7; 32]));
+        let shared = pair.agree(pair.public()).unwrap();
+        assert_eq!(format!("{:?}", pair.private()), "PrivateKey { .. }");
+        assert_eq!(format!("{shared:?}"), "SharedSecret { .. }");
+        let public = format!("PublicKey({})", hex::encode(pair.public().as_bytes()));
+        assert_eq!(format!("{:?}", pair.public()), public);
+        assert_eq!(
+            format!("{pair:?}"),
+            format!("KeyPair {{ private: PrivateKey {{ .. }}, public: {public} }}")
+        );
+        let role = format!("{:?}", RatchetKeyPair::from_private(pair.private().clone()));
+        assert_eq!(
+            role,
+            format!(
+                "RatchetKeyPair {{ private: PrivateKey {{ .. }}, public: RatchetKey({public}) }}"
+            )
+        );
+        let signing = format!(
+            "{:?}",
+            IdentityKeyPair::from_private(pair.private().clone())
+        );
+        assert_eq!(
+            signing,
+            format!(
+                "IdentityKeyPair {{ private: PrivateKey {{ .. }}, public: IdentityKey({public}), signing: SigningKey {{ .. }} }}"
+            )
+        );
+    }
+}

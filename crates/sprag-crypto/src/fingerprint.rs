@@ -118,3 +118,81 @@ impl SafetyNumber {
         (theirs & ours).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> PublicKey {
+        PublicKey::from_u(&[byte; 32])
+    }
+
+    fn number(ours: u8, theirs: u8) -> SafetyNumber {
+        let of = |byte: u8| Fingerprint::compute(2, &[byte], &key(byte)).unwrap();
+        SafetyNumber::new(of(ours), of(theirs))
+    }
+
+    #[test]
+    fn iterations_out_of_bounds_are_refused() {
+        for iterations in [0, 1, 1_000_001, u32::MAX] {
+            assert_eq!(
+                Fingerprint::compute(iterations, b"ann", &key(1)),
+                Err(InvalidIterations)
+            );
+        }
+        assert!(Fingerprint::compute(2, b"ann", &key(1)).is_ok());
+    }
+
+    #[test]
+    fn iterations_identifier_and_key_change_it() {
+        let of = |n, who: &[u8], byte| Fingerprint::compute(n, who, &key(byte)).unwrap();
+        let ann = of(3, b"ann", 1);
+        assert_ne!(ann, of(2, b"ann", 1));
+        assert_ne!(ann, of(3, b"bob", 1));
+        assert_ne!(ann, of(3, b"ann", 2));
+        assert_eq!(ann.as_bytes()[..32], ann.scannable());
+    }
+
+    #[test]
+    fn groups_keep_their_leading_zeros() {
+        let mut bytes = [0; 64];
+        (bytes[4], bytes[8], bytes[9]) = (7, 1, 0x86);
+        bytes[10..15].fill(0xff);
+        bytes[30..].fill(0xff);
+        assert_eq!(
+            Fingerprint(bytes).digits(),
+            "000070039027775000000000000000"
+        );
+    }
+
+    #[test]
+    fn both_sides_show_the_same_sixty_digits() {
+        assert_eq!(number(1, 2).digits(), number(2, 1).digits());
+        assert_ne!(number(1, 2).digits(), number(1, 3).digits());
+        assert_eq!(number(1, 2).digits().len(), 60);
+        assert!(
+            number(1, 2)
+                .digits()
+                .bytes()
+                .all(|digit| digit.is_ascii_digit())
+        );
+    }
+
+    #[test]
+    fn a_scanned_code_fits_only_the_other_way_round() {
+        let (ours, theirs) = (number(1, 2), number(2, 1));
+        let (local, remote) = (theirs.ours().scannable(), theirs.theirs().scannable());
+        assert!(ours.matches_scanned(&local, &remote));
+        assert!(!ours.matches_scanned(&remote, &local));
+        assert!(!number(1, 3).matches_scanned(&local, &remote));
+        assert!(!number(3, 2).matches_scanned(&local, &remote));
+        for at in 0..32 {
+            let mut other = local;
+            other[at] ^= 1;
+            assert!(!ours.matches_scanned(&other, &remote));
+            let mut other = remote;
+            other[at] ^= 1;
+            assert!(!ours.matches_scanned(&local, &other));
+        }
+    }
+}

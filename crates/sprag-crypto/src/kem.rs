@@ -161,3 +161,138 @@ fn wipe(key: &mut mlkem1024::MlKem1024PrivateKey) {
     let length = key.as_slice().len();
     key[0..length].zeroize();
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn both_sides_have_the_same_secret() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let ours = KemPrivateKey::generate(&mut rng);
+        let public = ours.public_key();
+        assert_eq!(public.check(), Ok(()));
+        let (ciphertext, theirs) = public.encapsulate(&mut rng).unwrap();
+        assert_eq!(
+            ours.decapsulate(&ciphertext).unwrap().as_bytes(),
+            theirs.as_bytes()
+        );
+        let restored = KemPrivateKey::from_seed(ours.seed());
+        assert_eq!(restored.public_key(), public);
+        assert_eq!(
+            restored.decapsulate(&ciphertext).unwrap().as_bytes(),
+            theirs.as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_damaged_ciphertext_and_another_key_give_unrelated_secrets() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let (ours, other) = (
+            KemPrivateKey::generate(&mut rng),
+            KemPrivateKey::generate(&mut rng),
+        );
+        let (ciphertext, theirs) = ours.public_key().encapsulate(&mut rng).unwrap();
+        assert_ne!(
+            other.decapsulate(&ciphertext).unwrap().as_bytes(),
+            theirs.as_bytes()
+        );
+        for at in [1, 700, 1408, 1409, 1568] {
+            let mut damaged = ciphertext.as_bytes().to_vec();
+            damaged[at] ^= 1;
+            let damaged = KemCiphertext::from_bytes(&damaged).unwrap();
+            let first = ours.decapsulate(&damaged).unwrap();
+            assert_ne!(first.as_bytes(), theirs.as_bytes());
+            assert_eq!(
+                first.as_bytes(),
+                ours.decapsulate(&damaged).unwrap().as_bytes()
+            );
+        }
+    }
+
+    #[test]
+    fn only_1569_bytes_of_type_10_are_parsed() {
+        for first in 0..=u8::MAX {
+            let mut bytes = [0; 1569];
+            bytes[0] = first;
+            assert_eq!(KemPublicKey::from_bytes(&bytes).is_ok(), first == 0x0a);
+            assert_eq!(KemCiphertext::from_bytes(&bytes).is_ok(), first == 0x0a);
+        }
+        for length in [0, 1, 33, 1568, 1570, 4096] {
+            assert_eq!(
+                KemPublicKey::from_bytes(&vec![0x0a; length]),
+                Err(InvalidKey)
+            );
+            assert_eq!(
+                KemCiphertext::from_bytes(&vec![0x0a; length]),
+                Err(InvalidKey)
+            );
+        }
+    }
+
+    #[test]
+    fn a_coefficient_of_3329_or_more_is_refused_and_nothing_is_drawn() {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let good = KemPrivateKey::generate(&mut rng).public_key();
+        // 1,024 coefficients of 12 bits stand before the 32 bytes of rho.
+        for (coefficient, value) in [
+            (0, 3329u16),
+            (1, 4095),
+            (511, 3330),
+            (1023, 3329),
+            (1023, 3328),
+            (0, 0),
+        ] {
+            let mut bytes = good.as_bytes().to_vec();
+            let at = 1 + coefficient / 2 * 3;
+            let [low, high] = value.to_le_bytes();
+            if coefficient % 2 == 0 {
+                bytes[at] = low;
+                bytes[at + 1] = bytes[at + 1] & 0xf0 | high;
+            } else {
+                bytes[at + 1] = bytes[at + 1] & 0x0f | low << 4;
+                bytes[at + 2] = low >> 4 | high << 4;
+            }
+            let key = KemPublicKey::from_bytes(&bytes).unwrap();
+            let mut beside = rng.clone();
+            let drawn = key.encapsulate(&mut rng).map(|_| ());
+            assert_eq!(drawn, key.check());
+            assert_eq!(
+                drawn.is_ok(),
+                value < 3329,
+                "coefficient {coefficient} = {value}"
+            );
+            assert_eq!(rng.next_u64() == beside.next_u64(), value >= 3329);
+        }
+    }
+
+    #[test]
+    fn draws_are_64_and_32_bytes() {
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        let mut beside = rng.clone();
+        let mut seed = [0; 64];
+        beside.fill_bytes(&mut seed);
+        let ours = KemPrivateKey::generate(&mut rng);
+        assert_eq!(ours.seed(), &seed);
+        ours.public_key().encapsulate(&mut rng).unwrap();
+        beside.fill_bytes(&mut seed[..32]);
+        assert_eq!(rng.next_u64(), beside.next_u64());
+    }
+
+    #[test]
+    fn keys_print_nothing() {
+        let key = KemPrivateKey::from_seed(&[7; 64]);
+        assert_eq!(format!("{key:?}"), "KemPrivateKey { .. }");
+        assert_eq!(format!("{:?}", key.public_key()), "KemPublicKey { .. }");
+    }
+
+    #[test]
+    fn the_expanded_key_is_wiped() {
+        let (mut private, _) = mlkem1024::generate_key_pair([7; 64]).into_parts();
+        wipe(&mut private);
+        assert!(private.as_slice().iter().all(|byte| *byte == 0));
+    }
+}

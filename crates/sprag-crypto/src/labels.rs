@@ -22,3 +22,29 @@ pub const BODY: &[u8] = b"Sprag/1 body";
 pub const ORIGIN: &[u8] = b"Sprag/1 origin";
 /// Proof of a linked device (§6.1).
 pub const LINK: &[u8] = b"Sprag/1 link";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_ascii_and_distinct() {
+        let all = [
+            PREKEY,
+            DEVICE_LIST,
+            TRANSCRIPT,
+            HANDSHAKE,
+            RATCHET,
+            MESSAGE,
+            CHAIN,
+            HEADER,
+            BODY,
+            ORIGIN,
+            LINK,
+        ];
+        for (at, label) in all.iter().enumerate() {
+            assert!(label.starts_with(b"Sprag/1 ") && label.is_ascii());
+            assert!(!all[..at].contains(label));
+        }
+    }
+}

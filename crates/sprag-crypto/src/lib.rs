@@ -32,3 +32,55 @@ pub use passphrase::Argon2Params;
 pub use seal::{SEAL_OVERHEAD, SealKey};
 pub use secret::{HandshakeParts, HandshakeSecret};
 pub use xeddsa::Signature;
+
+#[cfg(test)]
+mod tests {
+    use zeroize::{Zeroize, ZeroizeOnDrop};
+
+    use super::*;
+
+    fn wiped_on_drop<T: ZeroizeOnDrop>() {}
+    fn can_be_wiped<T: Zeroize>() {}
+
+    /// Does not compile without the `zeroize` features of the libraries, which have been lost elsewhere (CVE-2024-34063).
+    #[test]
+    fn libraries_wipe_their_secrets() {
+        wiped_on_drop::<x25519_dalek::StaticSecret>();
+        wiped_on_drop::<x25519_dalek::SharedSecret>();
+        wiped_on_drop::<aes_gcm::Aes256Gcm>();
+        wiped_on_drop::<hmac::digest::CtOutput<sha2::Sha256>>();
+        wiped_on_drop::<sha2::Sha256>(); // and so the two that an HMAC consists of
+        wiped_on_drop::<sha2::Sha512>();
+        can_be_wiped::<curve25519_dalek::Scalar>();
+        can_be_wiped::<argon2::Block>();
+    }
+
+    #[test]
+    fn our_secrets_are_wiped_on_drop() {
+        wiped_on_drop::<PrivateKey>();
+        wiped_on_drop::<SharedSecret>();
+        wiped_on_drop::<xeddsa::SigningKey>();
+        wiped_on_drop::<KemPrivateKey>();
+        wiped_on_drop::<AeadKey>();
+        wiped_on_drop::<SealKey>();
+        wiped_on_drop::<HandshakeParts>();
+        wiped_on_drop::<HandshakeSecret>();
+    }
+
+    #[test]
+    fn errors_are_lower_case_and_say_nothing_finer() {
+        let texts = [
+            InvalidKey.to_string(),
+            BadSignature.to_string(),
+            OpenError.to_string(),
+            InvalidIterations.to_string(),
+            KdfError.to_string(),
+        ];
+        for text in texts {
+            assert!(
+                text.chars()
+                    .all(|letter| letter.is_ascii_lowercase() || letter == ' ')
+            );
+        }
+    }
+}

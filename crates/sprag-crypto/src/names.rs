@@ -124,3 +124,34 @@ impl BitOr for Features {
         Self(self.0 | other.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_id_is_the_first_half_of_the_hash() {
+        let id = SessionId::of_handshake(b"abc");
+        assert_eq!(
+            format!("{id:?}"),
+            "SessionId(ba7816bf8f01cfea414140de5dae2223)"
+        );
+        assert_ne!(id, SessionId::of_handshake(b"abd"));
+    }
+
+    #[test]
+    fn features_in_force_are_those_of_both_and_unknown_bits_are_kept() {
+        let ours = Features::PQ_RATCHET | Features::ACCEPTS_X3DH | Features::from_bits(1 << 31);
+        let theirs = Features::ACCEPTS_X3DH | Features::SPRAG_2;
+        assert_eq!(ours & theirs, Features::ACCEPTS_X3DH);
+        assert_eq!(ours.bits(), 0x8000_0003);
+        assert!(ours.contains(Features::PQ_RATCHET) && ours.contains(Features::NONE));
+        assert!(!theirs.contains(Features::PQ_RATCHET));
+        assert!(!theirs.contains(ours));
+    }
+
+    #[test]
+    fn modes_have_their_numbers() {
+        assert_eq!((Mode::Pqxdh as u8, Mode::X3dh as u8), (1, 2));
+    }
+}

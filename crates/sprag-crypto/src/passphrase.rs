@@ -82,3 +82,79 @@ pub fn derive(
         .map_err(|_| KdfError)?;
     Ok(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+    fn derived(passphrase: &[u8], salt: &[u8; 16], (m, t, p): (u32, u32, u32)) -> String {
+        let params = Argon2Params::new(m, t, p).unwrap();
+        hex::encode(*derive(passphrase, salt, params).unwrap())
+    }
+
+    #[test]
+    fn keys_match_another_implementation() {
+        let passphrase = b"correct horse";
+        let cases = [
+            (
+                (64, 2, 1),
+                "9c87c06898bc18516669b54a8b95d36e622946494d7a55c26f391a0406068c19",
+            ),
+            (
+                (256, 3, 4),
+                "6bd130685e8219e8642e74b685c653121e885fbf945bc97752f578f1f084a37d",
+            ),
+            (
+                (65_536, 3, 1),
+                "e3c889ca40ed01e6b6771fc8a5bf16e35ad60b41c9bd5d7e6d63adf51e50b0fd",
+            ),
+        ];
+        for (params, key) in cases {
+            assert_eq!(derived(passphrase, &SALT, params), key);
+        }
+        assert_eq!(
+            Argon2Params::DEFAULT,
+            Argon2Params::new(65_536, 3, 1).unwrap()
+        );
+    }
+
+    #[test]
+    fn passphrase_salt_and_every_cost_change_the_key() {
+        let key = derived(b"horse", &SALT, (64, 2, 1));
+        assert_ne!(key, derived(b"hors", &SALT, (64, 2, 1)));
+        assert_ne!(key, derived(b"horse", &[0; 16], (64, 2, 1)));
+        assert_ne!(key, derived(b"horse", &SALT, (72, 2, 1)));
+        assert_ne!(key, derived(b"horse", &SALT, (64, 3, 1)));
+        assert_ne!(key, derived(b"horse", &SALT, (64, 2, 2)));
+        assert_ne!(key, derived(b"", &SALT, (64, 2, 1)));
+    }
+
+    #[test]
+    fn costs_out_of_bounds_are_refused() {
+        for (m, t, p) in [
+            (7, 1, 1),
+            (15, 1, 2),
+            (0, 1, 1),
+            (1024 * 1024 + 1, 1, 1),
+            (u32::MAX, 1, 1),
+            (64, 0, 1),
+            (64, 17, 1),
+            (64, u32::MAX, 1),
+            (64, 1, 0),
+            (72, 1, 9),
+            (u32::MAX, u32::MAX, u32::MAX),
+        ] {
+            assert_eq!(Argon2Params::new(m, t, p), Err(KdfError), "{m} {t} {p}");
+        }
+        for (m, t, p) in [(8, 1, 1), (64, 1, 8), (1024 * 1024, 16, 8)] {
+            let params = Argon2Params::new(m, t, p).unwrap();
+            assert_eq!(
+                (params.memory_kib(), params.passes(), params.lanes()),
+                (m, t, p)
+            );
+        }
+        assert_eq!(Argon2Params::LEAST, Argon2Params::new(8, 1, 1).unwrap());
+    }
+}

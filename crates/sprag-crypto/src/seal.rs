@@ -93,3 +93,81 @@ fn split(keys: &[u8; 44]) -> (&[u8; 32], &[u8; 12]) {
     let parts = (key.try_into().expect("32"), nonce.try_into().expect("12"));
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn opens_what_another_implementation_sealed() {
+        let sealed = "000102030405060708090a0b0c0d0e0f375894410fe7001bc8ae81994aa8510d9c7b60";
+        let key = SealKey::from_bytes(&[0x42; 32]);
+        let plaintext = key
+            .open(b"label", b"ad", &hex::decode(sealed).unwrap())
+            .unwrap();
+        assert_eq!(*plaintext, b"row");
+    }
+
+    #[test]
+    fn opens_what_it_sealed_32_bytes_longer_and_each_time_anew() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let key = SealKey::generate(&mut rng);
+        for length in [0, 1, 15, 16, 17, 3900] {
+            let text = vec![5; length];
+            let sealed = key.seal(b"label", b"ad", &text, &mut rng);
+            assert_eq!(sealed.len(), length + SEAL_OVERHEAD);
+            assert_eq!(*key.open(b"label", b"ad", &sealed).unwrap(), text);
+            assert_ne!(key.seal(b"label", b"ad", &text, &mut rng), sealed);
+        }
+    }
+
+    #[test]
+    fn other_key_label_data_or_any_flipped_bit_does_not_open() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let (key, other) = (SealKey::generate(&mut rng), SealKey::generate(&mut rng));
+        let sealed = key.seal(b"label", b"ad", b"text", &mut rng);
+        assert_eq!(other.open(b"label", b"ad", &sealed).err(), Some(OpenError));
+        assert_eq!(key.open(b"labem", b"ad", &sealed).err(), Some(OpenError));
+        assert_eq!(key.open(b"labela", b"d", &sealed).err(), Some(OpenError));
+        assert_eq!(key.open(b"label", b"", &sealed).err(), Some(OpenError));
+        for bit in 0..sealed.len() * 8 {
+            let mut flipped = sealed.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                key.open(b"label", b"ad", &flipped).err(),
+                Some(OpenError),
+                "bit {bit}"
+            );
+        }
+        for length in 0..sealed.len() {
+            assert_eq!(
+                key.open(b"label", b"ad", &sealed[..length]).err(),
+                Some(OpenError)
+            );
+        }
+    }
+
+    #[test]
+    fn draws_are_32_and_16_bytes() {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let mut beside = rng.clone();
+        let mut drawn = [0; 48];
+        beside.fill_bytes(&mut drawn[..32]);
+        beside.fill_bytes(&mut drawn[32..]);
+        let key = SealKey::generate(&mut rng);
+        let sealed = key.seal(b"", b"", b"", &mut rng);
+        assert_eq!((&key.as_bytes()[..], &sealed[..16]), drawn.split_at(32));
+        assert_eq!(rng.next_u64(), beside.next_u64());
+    }
+
+    #[test]
+    fn key_prints_nothing() {
+        assert_eq!(
+            format!("{:?}", SealKey::from_bytes(&[7; 32])),
+            "SealKey { .. }"
+        );
+    }
+}

@@ -119,3 +119,87 @@ impl HandshakeSecret {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(mode: Mode, th: u8, ikm: &[u8]) -> HandshakeSecret {
+        let th = TranscriptHash::from_bytes([th; 32]);
+        HandshakeSecret::derive(
+            mode,
+            Features::PQ_RATCHET,
+            th,
+            SessionId::from_bytes([9; 16]),
+            ikm,
+        )
+    }
+
+    fn ikm() -> Vec<u8> {
+        [[0xff; 32], [1; 32], [1; 32], [1; 32]].concat()
+    }
+
+    #[test]
+    fn parts_match_another_implementation() {
+        let parts = secret(Mode::Pqxdh, 7, &ikm()).into_parts();
+        assert_eq!(
+            hex::encode(parts.sk),
+            "ac9721123c962233438d0a4918d0e14b60658292b74b41214d4f76dad7a71373"
+        );
+        assert_eq!(
+            hex::encode(parts.hk_i),
+            "9e02e7ae1775080fb63da3cf5f2bbdf8087afba210dc7bfa8b1a40308aaec34e"
+        );
+        assert_eq!(
+            hex::encode(parts.hk_r),
+            "6b9e31c928d1d7b4591b2c8b7e1e7eecbc62920770387a84ce8ca3f21ad33a21"
+        );
+        assert_eq!(
+            hex::encode(parts.pqk),
+            "72664be44aec7e265b66235a488ac8309882720c245cbf94d2d95ef6d1ba673d"
+        );
+    }
+
+    #[test]
+    fn mode_transcript_and_material_change_every_part() {
+        let first = secret(Mode::Pqxdh, 7, &ikm()).into_parts();
+        let others = [
+            secret(Mode::X3dh, 7, &ikm()),
+            secret(Mode::Pqxdh, 8, &ikm()),
+            secret(Mode::Pqxdh, 7, &[]),
+        ];
+        for other in others {
+            let other = other.into_parts();
+            assert_ne!(first.sk, other.sk);
+            assert_ne!(first.hk_i, other.hk_i);
+            assert_ne!(first.hk_r, other.hk_r);
+            assert_ne!(first.pqk, other.pqk);
+        }
+    }
+
+    #[test]
+    fn what_is_public_stays_readable() {
+        let secret = secret(Mode::X3dh, 7, &ikm());
+        assert_eq!(secret.mode(), Mode::X3dh);
+        assert_eq!(secret.features(), Features::PQ_RATCHET);
+        assert_eq!(secret.transcript_hash().as_bytes(), &[7; 32]);
+        assert_eq!(secret.session_id().as_bytes(), &[9; 16]);
+    }
+
+    #[test]
+    fn secrets_print_nothing() {
+        let secret = secret(Mode::Pqxdh, 7, &ikm());
+        assert_eq!(format!("{secret:?}"), "HandshakeSecret { .. }");
+        assert_eq!(
+            format!("{:?}", secret.into_parts()),
+            "HandshakeParts { .. }"
+        );
+    }
+
+    #[test]
+    fn wiping_leaves_no_secret_behind() {
+        let mut parts = secret(Mode::Pqxdh, 7, &ikm()).into_parts();
+        parts.zeroize();
+        assert_eq!([parts.sk, parts.hk_i, parts.hk_r, parts.pqk], [[0; 32]; 4]);
+    }
+}

@@ -110,3 +110,228 @@ pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), B
 fn below_p(u: &[u8; 32]) -> bool {
     u.iter().rev().lt(P.iter().rev())
 }
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
+    use curve25519_dalek::edwards::EdwardsPoint;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::{IdentityKey, IdentityKeyPair};
+
+    /// §1, *Verifying*, word for word and without ed25519-dalek.
+    fn verify_by_the_text(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(signature) = <[u8; 64]>::try_from(signature) else {
+            return false;
+        };
+        let (big_r, s) = signature.split_at(32);
+        let mut minus_one = P;
+        minus_one[0] -= 1;
+        let u = key.u();
+        if u.iter().rev().cmp(P.iter().rev()).is_ge() || u == minus_one {
+            return false;
+        }
+        let Some(a) = MontgomeryPoint(u).to_edwards(0) else {
+            return false;
+        };
+        let Some(s) = Option::<Scalar>::from(Scalar::from_canonical_bytes(s.try_into().unwrap()))
+        else {
+            return false;
+        };
+        let big_r: [u8; 32] = big_r.try_into().unwrap();
+        let h = challenge(&big_r, a.compress().as_bytes(), message);
+        let computed = ED25519_BASEPOINT_POINT * s - a * h;
+        !a.is_small_order() && !computed.is_small_order() && computed.compress().0 == big_r
+    }
+
+    fn check(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+        let holds = verify(key, message, signature).is_ok();
+        assert_eq!(
+            holds,
+            verify_by_the_text(key, message, signature),
+            "{key:?} {signature:02x?}"
+        );
+        holds
+    }
+
+    fn pair(rng: &mut ChaCha20Rng) -> (IdentityKeyPair, PublicKey) {
+        let pair = IdentityKeyPair::generate(rng);
+        let public = *pair.public().as_public_key();
+        (pair, public)
+    }
+
+    #[test]
+    fn signatures_hold_for_keys_of_either_edwards_sign() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut signs = [0; 2];
+        for length in 0..64 {
+            let (ours, public) = pair(&mut rng);
+            let k = Scalar::from_bytes_mod_order(*ours.private().to_bytes());
+            let sign = (&k * ED25519_BASEPOINT_TABLE).compress().0[31] >> 7;
+            signs[usize::from(sign)] += 1;
+            let mut message = vec![0; length];
+            rng.fill_bytes(&mut message);
+            let signature = ours.sign(&message, &mut rng);
+            assert!(check(&public, &message, &signature));
+            assert_eq!(signature[63] & 0xe0, 0);
+        }
+        assert!(signs[0] > 16 && signs[1] > 16);
+    }
+
+    #[test]
+    fn a_pair_signs_as_the_free_function_does_and_draws_64_bytes() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let (ours, _) = pair(&mut rng);
+        let mut beside = rng.clone();
+        let signature = ours.sign(b"message", &mut rng);
+        let mut z = [0; 64];
+        beside.fill_bytes(&mut z);
+        assert_eq!(signature, sign(ours.private(), b"message", &z));
+        assert_eq!(rng.next_u64(), beside.next_u64());
+    }
+
+    #[test]
+    fn another_message_key_or_any_flipped_bit_is_refused() {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let (ours, public) = pair(&mut rng);
+        let (_, other) = pair(&mut rng);
+        let signature = ours.sign(b"message", &mut rng);
+        assert!(check(&public, b"message", &signature));
+        assert!(!check(&public, b"messagf", &signature));
+        assert!(!check(&public, b"message\0", &signature));
+        assert!(!check(&other, b"message", &signature));
+        for bit in 0..512 {
+            let mut flipped = signature;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!check(&public, b"message", &flipped), "bit {bit}");
+        }
+        for bit in 8..264 {
+            let mut flipped = *public.as_bytes();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let flipped = PublicKey::from_bytes(&flipped).unwrap();
+            assert!(!check(&flipped, b"message", &signature), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn other_lengths_are_refused() {
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        let (ours, public) = pair(&mut rng);
+        let mut long = ours.sign(b"message", &mut rng).to_vec();
+        long.push(0);
+        for length in (0..64).chain([65]) {
+            assert!(!check(&public, b"message", &long[..length]), "{length}");
+        }
+    }
+
+    #[test]
+    fn s_beyond_the_order_is_refused() {
+        // Little-endian q, added as often as 32 bytes allow.
+        let mut q = (-Scalar::ONE).to_bytes();
+        q[0] += 1;
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let (ours, public) = pair(&mut rng);
+        let mut signature = ours.sign(b"message", &mut rng);
+        assert!(check(&public, b"message", &signature));
+        for _ in 0..14 {
+            let mut carry = 0;
+            for (byte, add) in signature[32..].iter_mut().zip(q) {
+                let sum = u16::from(*byte) + u16::from(add) + carry;
+                *byte = sum.to_le_bytes()[0];
+                carry = sum >> 8;
+            }
+            assert_eq!(carry, 0);
+            assert!(!check(&public, b"message", &signature));
+        }
+    }
+
+    #[test]
+    fn low_order_and_mixed_order_points_are_judged_as_the_text_says() {
+        // Every small-order A and R, and R = rB + torsion, with an s that satisfies what a lax verifier would check.
+        let mut rng = ChaCha20Rng::seed_from_u64(6);
+        let (ours, public) = pair(&mut rng);
+        let a = SigningKey::new(ours.private()).a;
+        let (mut held, mut lax) = (0, 0);
+        for torsion in EIGHT_TORSION {
+            let u = torsion.to_montgomery().to_bytes();
+            let low = PublicKey::from_u(&u);
+            for r_torsion in EIGHT_TORSION {
+                let small = r_torsion.compress().0;
+                let mut forged = [0; 64];
+                forged[..32].copy_from_slice(&small);
+                for message in [&b"0"[..], b"1", b"2", b"3", b"4", b"5", b"6", b"7"] {
+                    assert!(
+                        !check(&low, message, &forged),
+                        "forged for a key of small order"
+                    );
+                }
+            }
+            let r = Scalar::from(12_345u64);
+            let mixed: EdwardsPoint = &r * ED25519_BASEPOINT_TABLE + torsion;
+            let big_r = mixed.compress().0;
+            let mut edwards = MontgomeryPoint(public.u())
+                .to_edwards(0)
+                .unwrap()
+                .compress()
+                .0;
+            edwards[31] &= 0x7f;
+            let s = r + challenge(&big_r, &edwards, b"message") * a;
+            let mut signature = [0; 64];
+            signature[..32].copy_from_slice(&big_r);
+            signature[32..].copy_from_slice(s.as_bytes());
+            // 8(sB − hA) = 8R holds for each; only the one without torsion is a signature.
+            held += u8::from(check(&public, b"message", &signature));
+            lax += 1;
+        }
+        assert_eq!((held, lax), (1, 8));
+    }
+
+    #[test]
+    fn any_key_and_any_signature_is_judged_as_the_text_says() {
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let mut converted = 0;
+        for _ in 0..200 {
+            let mut bytes = [5; 33];
+            rng.fill_bytes(&mut bytes[1..]);
+            let key = PublicKey::from_bytes(&bytes).unwrap();
+            let mut signature = [0; 64];
+            rng.fill_bytes(&mut signature);
+            signature[63] &= 0x0f;
+            assert!(!check(&key, b"message", &signature));
+            converted += u8::from(MontgomeryPoint(key.u()).to_edwards(0).is_some());
+        }
+        assert!(converted > 50, "about half of all u are on the curve");
+    }
+
+    #[test]
+    fn u_beyond_p_and_minus_one_are_refused() {
+        let edge = |low: u8, high: u8| {
+            let mut bytes = [0xff; 33];
+            bytes[0] = 5;
+            bytes[1] = low;
+            bytes[32] = high;
+            IdentityKey::from_bytes(&bytes).unwrap()
+        };
+        for low in 0xe8..=0xff {
+            for high in [0x7f, 0xff] {
+                let key = edge(low, high);
+                assert_eq!(key.verify(b"message", &[0; 64]), Err(BadSignature));
+                let u = key.as_public_key().u();
+                assert_eq!(below_p(&u), low < 0xed && high == 0x7f);
+            }
+        }
+        assert!(
+            MontgomeryPoint(edge(0xec, 0x7f).as_public_key().u())
+                .to_edwards(0)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn signing_key_prints_nothing() {
+        let key = SigningKey::new(&PrivateKey::from_bytes(&[7; 32]));
+        assert_eq!(format!("{key:?}"), "SigningKey { .. }");
+    }
+}
