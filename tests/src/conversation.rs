@@ -400,6 +400,56 @@ impl Conversation {
         Ok(value)
     }
 
+    /// A step without a vector behind it, for making one. An error changes nothing and is given by its name.
+    ///
+    /// # Errors
+    /// No such device, or the rows failed.
+    pub fn raw_step<T, X>(
+        &mut self,
+        by: &str,
+        step: impl FnOnce(&mut Device, &mut Staged<'_>) -> (Result<T, StepError>, X),
+    ) -> Outcome<(Result<T, ProtocolError>, X)>
+    where
+        T: Refusable,
+    {
+        let party = self.party(by)?;
+        let mut rows = Staged::new(&party.rows);
+        let (result, more) = step(&mut party.device, &mut rows);
+        let changes = rows.into_changes();
+        match result {
+            Ok(value) => {
+                party.rows.apply(changes);
+                Ok((value.refused().map_or(Ok(value), Err), more))
+            }
+            Err(StepError::Protocol(error)) => Ok((Err(error), more)),
+            Err(error) => Err(format!("{error:?}")),
+        }
+    }
+
+    /// Where a device is.
+    ///
+    /// # Errors
+    /// No such device.
+    pub fn address_of(&self, name: &str) -> Outcome<DeviceAddress> {
+        self.address(&json!(name))
+    }
+
+    /// The bytes of an event.
+    ///
+    /// # Errors
+    /// It made none.
+    pub fn frame(&self, at: usize) -> Outcome<Vec<u8>> {
+        self.made
+            .get(&at)
+            .cloned()
+            .ok_or_else(|| format!("event {at} made nothing"))
+    }
+
+    /// Keeps the bytes of an event.
+    pub fn keep_frame(&mut self, at: usize, frame: Vec<u8>) {
+        self.made.insert(at, frame);
+    }
+
     /// The values that an opened session shows.
     fn check_opened(&mut self, by: &str, to: &DeviceAddress, event: &Value) -> Outcome {
         let Some(values) = event["values"].as_object() else {

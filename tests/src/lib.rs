@@ -3,4 +3,5 @@
 
 pub mod conversation;
 pub mod fuzz_bodies;
+pub mod generate;
 pub mod replay_rng;

@@ -78,6 +78,23 @@ fn the_published_vectors_pass_and_exactly_the_known_parts_are_pending() {
 }
 
 #[test]
+fn the_vectors_made_from_other_seeds_pass_and_none_is_pending() {
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder()).expect("the folder of vectors") {
+        let path = entry.expect("an entry").path();
+        if path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("sprag-1-seed-"))
+        {
+            let (passed, pending) = run(&path);
+            assert_eq!((passed, pending.len()), (5, 0));
+            files += 1;
+        }
+    }
+    assert_eq!(files, 2);
+}
+
+#[test]
 fn vectors_brought_by_others_pass() {
     if let Some(path) = std::env::var_os("SPRAG_VECTORS") {
         let (passed, _) = run(Path::new(&path));

@@ -80,6 +80,11 @@ const STEPS: &[Step] = &[
         run: examples,
     },
     Step {
+        name: "vectors",
+        what: "the further vectors are those of their seeds",
+        run: vectors,
+    },
+    Step {
         name: "interop",
         what: "the reference in Python agrees",
         run: interop,
@@ -234,6 +239,31 @@ fn examples(root: &Path) -> Outcome {
         execute(Command::new(program).current_dir(root))?;
     }
     Ok(())
+}
+
+/// Runs what `cargo test` has built, as with the examples.
+fn vectors(root: &Path) -> Outcome {
+    let target = Metadata::load(root)?.target_directory;
+    let program = Path::new(&target).join("debug/make_vectors");
+    let program = program.with_extension(env::consts::EXE_EXTENSION);
+    if !program.is_file() {
+        run_cargo(root, &["test", "--workspace", "--no-run"])?;
+    }
+    execute(Command::new(program).arg("--check").current_dir(root))
+}
+
+/// `cargo xtask vectors`.
+pub(crate) fn make_vectors(root: &Path, flags: &[&str]) -> Outcome {
+    let mut args = vec![
+        "run",
+        "--package",
+        "sprag-tests",
+        "--bin",
+        "make_vectors",
+        "--",
+    ];
+    args.extend(flags);
+    run_cargo(root, &args)
 }
 
 fn interop(root: &Path) -> Outcome {

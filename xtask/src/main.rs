@@ -27,6 +27,7 @@ usage: cargo xtask <chore>
 
   ci [step ..]       what CI does; all steps, or those named
   tidy               test the invariants of the repository
+  vectors [--check]  make the further vectors, or compare them with what is committed
   codegen [--check]  generate the protobuf code, or compare it with what is committed";
 
 fn main() -> ExitCode {
@@ -45,6 +46,10 @@ fn run(args: &[String]) -> Outcome {
     match args {
         [chore, steps @ ..] if chore == "ci" => ci::run(&root, steps),
         [chore] if chore == "tidy" => tidy::run(&root),
+        [chore] if chore == "vectors" => ci::make_vectors(&root, &[]),
+        [chore, flag] if chore == "vectors" && flag == "--check" => {
+            ci::make_vectors(&root, &["--check"])
+        }
         [chore] if chore == "codegen" => codegen::run(&root, false),
         [chore, flag] if chore == "codegen" && flag == "--check" => codegen::run(&root, true),
         _ => Err(USAGE.into()),
