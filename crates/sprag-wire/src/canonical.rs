@@ -17,6 +17,11 @@ pub(crate) fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, DecodeErro
     }
 }
 
+/// Tags of the first three fields of bytes.
+pub(crate) const FIELD_1: u8 = 1 << 3 | 2;
+pub(crate) const FIELD_2: u8 = 2 << 3 | 2;
+pub(crate) const FIELD_3: u8 = 3 << 3 | 2;
+
 /// An array of exactly `N` bytes.
 pub(crate) fn array<const N: usize>(bytes: &[u8]) -> Result<[u8; N], DecodeError> {
     bytes.try_into().map_err(|_| DecodeError::Malformed)
@@ -60,7 +65,9 @@ fn take_length(rest: &mut &[u8]) -> Result<usize, DecodeError> {
 
 /// Bytes that a field of `length` bytes takes, with a tag of one byte.
 pub(crate) fn field_size(length: usize) -> usize {
-    1 + prost::length_delimiter_len(length) + length
+    length
+        .saturating_add(prost::length_delimiter_len(length))
+        .saturating_add(1)
 }
 
 /// Writes a field of bytes.

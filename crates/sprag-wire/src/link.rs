@@ -3,13 +3,15 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sprag_crypto::IdentityKey;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::frame::encode_frame;
-use crate::generated::sprag::v1 as pb;
-use crate::{DecodeError, FrameKind, UserId, canonical};
+use crate::canonical::{FIELD_1, FIELD_2, FIELD_3, array, field_size, put_bytes, take_bytes};
+use crate::{DecodeError, FrameKind, UserId, limits};
 
 const PREFIX: &str = "sprag-link:";
+
+/// A text of the largest frame, in bytes: four digits for three bytes.
+const MAX_TEXT: usize = PREFIX.len() + limits::LINK_REQUEST_FRAME.div_ceil(3) * 4;
 
 /// A request to be put on a user's list. The nonce is secret: it travels by QR code or by eye.
 pub struct LinkRequest {
@@ -59,16 +61,20 @@ impl LinkRequest {
         &self.nonce
     }
 
-    /// The frame `0x15`.
+    /// The frame `0x15`, at most 332 bytes. Written and read by hand, so that the nonce is in no buffer but this one.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut message = pb::LinkRequest {
-            user: self.user.as_str().to_owned(),
-            identity_key: self.identity_key.as_bytes().to_vec(),
-            nonce: self.nonce.to_vec(),
-        };
-        let frame = encode_frame(FrameKind::LinkRequest, &message);
-        message.nonce.zeroize();
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let user = self.user.as_str().as_bytes();
+        let key = self.identity_key.as_bytes();
+        let size = [user.len(), key.len(), self.nonce.len()]
+            .map(field_size)
+            .into_iter()
+            .fold(1, usize::saturating_add);
+        let mut frame = Zeroizing::new(Vec::with_capacity(size));
+        frame.push(FrameKind::LinkRequest as u8);
+        put_bytes(&mut frame, FIELD_1, user);
+        put_bytes(&mut frame, FIELD_2, key);
+        put_bytes(&mut frame, FIELD_3, &self.nonce);
         frame
     }
 
@@ -77,24 +83,28 @@ impl LinkRequest {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
-        let mut message: pb::LinkRequest =
-            canonical::decode(FrameKind::LinkRequest.expect(frame)?)?;
-        let nonce = canonical::array(&message.nonce)?;
-        message.nonce.zeroize();
+        let mut rest = FrameKind::LinkRequest.expect(frame)?;
+        let user = take_bytes(&mut rest, FIELD_1)?;
+        let key = take_bytes(&mut rest, FIELD_2)?;
+        let nonce = take_bytes(&mut rest, FIELD_3)?;
+        if !rest.is_empty() {
+            return Err(DecodeError::Malformed);
+        }
+        let user = std::str::from_utf8(user).map_err(|_| DecodeError::Malformed)?;
         Ok(Self {
-            user: UserId::new(&message.user)?,
-            identity_key: IdentityKey::from_bytes(&message.identity_key)?,
-            nonce,
+            user: UserId::new(user)?,
+            identity_key: IdentityKey::from_bytes(key)?,
+            nonce: array(nonce)?,
         })
     }
 
-    /// `"sprag-link:" ‖ base64url(frame, no padding)`.
+    /// `"sprag-link:" ‖ base64url(frame, no padding)`. As secret as the nonce.
     #[must_use]
-    pub fn to_text(&self) -> String {
-        let mut frame = self.encode();
-        let mut text = String::from(PREFIX);
-        URL_SAFE_NO_PAD.encode_string(&frame, &mut text);
-        frame.zeroize();
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let frame = self.encode();
+        let mut text = Zeroizing::new(String::with_capacity(MAX_TEXT));
+        text.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(&*frame, &mut text);
         text
     }
 
@@ -103,15 +113,14 @@ impl LinkRequest {
     /// # Errors
     /// [`DecodeError`].
     pub fn from_text(text: &str) -> Result<Self, DecodeError> {
-        let digits = text.strip_prefix(PREFIX).ok_or(DecodeError::Malformed)?;
-        if digits.len() > 2 * crate::limits::LINK_REQUEST_FRAME {
+        if text.len() > MAX_TEXT {
             return Err(DecodeError::Malformed);
         }
-        let mut frame = URL_SAFE_NO_PAD
-            .decode(digits)
+        let digits = text.strip_prefix(PREFIX).ok_or(DecodeError::Malformed)?;
+        let mut frame = Zeroizing::new([0; limits::LINK_REQUEST_FRAME]);
+        let length = URL_SAFE_NO_PAD
+            .decode_slice(digits, &mut *frame)
             .map_err(|_| DecodeError::Malformed)?;
-        let request = Self::decode(&frame);
-        frame.zeroize();
-        request
+        Self::decode(frame.get(..length).ok_or(DecodeError::Malformed)?)
     }
 }

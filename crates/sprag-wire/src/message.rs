@@ -2,13 +2,11 @@
 
 use sprag_crypto::Salt;
 
-use crate::canonical::{array, field_size, put_bytes, put_length, take_bytes};
+use crate::canonical::{
+    FIELD_1, FIELD_2, FIELD_3, array, field_size, put_bytes, put_length, take_bytes,
+};
 use crate::header::{LONG_HEADER, SHORT_HEADER};
 use crate::{DecodeError, FrameKind, Handshake, limits};
-
-const FIELD_1: u8 = 1 << 3 | 2;
-const FIELD_2: u8 = 2 << 3 | 2;
-const FIELD_3: u8 = 3 << 3 | 2;
 
 const TAG: usize = sprag_crypto::TAG;
 
@@ -129,9 +127,14 @@ pub fn encode_message(
     body: &[u8],
 ) -> Vec<u8> {
     let salt = salt.as_bytes();
-    let message = field_size(salt.len()) + field_size(header.len()) + field_size(body.len());
-    let front = handshake.map_or(0, |handshake| field_size(handshake.len()) + 5);
-    let mut frame = Vec::with_capacity(1 + front + message + limits::ORIGIN);
+    let message = field_size(salt.len())
+        .saturating_add(field_size(header.len()))
+        .saturating_add(field_size(body.len()));
+    let whole = match handshake {
+        None => message,
+        Some(handshake) => field_size(handshake.len()).saturating_add(field_size(message)),
+    };
+    let mut frame = Vec::with_capacity(whole.saturating_add(1 + limits::ORIGIN));
     match handshake {
         None => frame.push(FrameKind::RatchetMessage as u8),
         Some(handshake) => {

@@ -11,7 +11,7 @@
     clippy::must_use_candidate,
     clippy::allow_attributes_without_reason,
     missing_debug_implementations,
-    reason = "generated; two messages are parsed by hand, and generated for the tests that compare"
+    reason = "generated; three messages are parsed by hand, and generated for the tests that compare"
 )]
 
 pub(crate) mod sprag {
