@@ -1,6 +1,7 @@
 //! What is said inside the body seal ("The protocol", §6). Secret: wiped, and printed by nobody.
 
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use sprag_crypto::{Salt, SessionId};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -126,12 +127,14 @@ opaque!(Content, Body, KeyShare);
 
 impl Drop for Content {
     fn drop(&mut self) {
-        if let Body::Application(bytes)
-        | Body::Sync {
-            application: bytes, ..
-        } = &mut self.body
-        {
-            bytes.zeroize();
+        match &mut self.body {
+            Body::Application(bytes) => bytes.zeroize(),
+            Body::Sync { to, application } => {
+                to.zeroize();
+                application.zeroize();
+            }
+            // A key share wipes itself; the rest is not secret.
+            _ => {}
         }
     }
 }
@@ -252,16 +255,21 @@ impl Content {
         bytes
     }
 
-    /// Decodes what was inside the padding, by the ordinary rules of proto3 and rule (1) of "The protocol", §6.
+    /// Decodes what was inside the padding (at most 2^20 bytes with it), by the ordinary rules of proto3 and rule (1) of
+    /// "The protocol", §6.
     ///
     /// # Errors
     /// [`BadContent`]: nothing in it counts.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadContent> {
-        if count_bodies(bytes)? > 1 {
+        if bytes.len() >= limits::PLAINTEXT || count_bodies(bytes)? > 1 {
             return Err(BadContent);
         }
-        let mut message = pb::Content::decode(bytes).map_err(|_| BadContent)?;
-        let content = Self::of_pb(&mut message);
+        let mut message = pb::Content::default();
+        let merged = message.merge(bytes);
+        let content = match merged {
+            Ok(()) => Self::of_pb(&mut message),
+            Err(_) => Err(BadContent),
+        };
         wipe(&mut message);
         content
     }
@@ -273,6 +281,18 @@ impl Content {
         if message.received.len() > limits::RECEIVED || message.reset.len() > limits::RESET {
             return Err(BadContent);
         }
+        // The body comes last: what is still in `message` when a rider is refused is wiped there.
+        let message_id = sixteen(&message.message_id)?;
+        let received = message
+            .received
+            .iter()
+            .map(|salt| sixteen(salt).map(Salt::from_bytes))
+            .collect::<Result<_, _>>()?;
+        let reset = message
+            .reset
+            .iter()
+            .map(|id| sixteen(id).map(SessionId::from_bytes))
+            .collect::<Result<_, _>>()?;
         let body = match &mut message.body {
             None => Body::Unsupported,
             Some(Pb::Application(bytes)) => Body::Application(std::mem::take(bytes)),
@@ -294,21 +314,13 @@ impl Content {
             }),
         };
         Ok(Self {
-            message_id: sixteen(&message.message_id)?,
+            message_id,
             sent_at: message.sent_at,
             body,
-            received: message
-                .received
-                .iter()
-                .map(|salt| sixteen(salt).map(Salt::from_bytes))
-                .collect::<Result<_, _>>()?,
+            received,
             device_list: (!message.device_list.is_empty())
                 .then(|| std::mem::take(&mut message.device_list)),
-            reset: message
-                .reset
-                .iter()
-                .map(|id| sixteen(id).map(SessionId::from_bytes))
-                .collect::<Result<_, _>>()?,
+            reset,
         })
     }
 
@@ -334,28 +346,16 @@ impl Content {
     }
 }
 
+/// Tags of the `oneof body`.
+const BODIES: [u32; 5] = [3, 4, 5, 6, 8];
+
 /// How many fields of the body stand at the top level. prost would merge or drop repeats in silence.
 fn count_bodies(mut bytes: &[u8]) -> Result<usize, BadContent> {
-    let mut bodies = 0;
+    let mut bodies = 0usize;
     while !bytes.is_empty() {
-        let key = prost::encoding::decode_varint(&mut bytes).map_err(|_| BadContent)?;
-        let (field, wire) = (key >> 3, key & 7);
-        if matches!(field, 3..=6 | 8) {
-            bodies += 1;
-        }
-        let skip = match wire {
-            0 => {
-                prost::encoding::decode_varint(&mut bytes).map_err(|_| BadContent)?;
-                0
-            }
-            1 => 8,
-            2 => prost::encoding::decode_varint(&mut bytes).map_err(|_| BadContent)?,
-            5 => 4,
-            // Groups are no proto3; whatever prost makes of them, they are no content.
-            _ => return Err(BadContent),
-        };
-        let skip = usize::try_from(skip).map_err(|_| BadContent)?;
-        bytes = bytes.split_at_checked(skip).ok_or(BadContent)?.1;
+        let (tag, wire) = decode_key(&mut bytes).map_err(|_| BadContent)?;
+        bodies = bodies.saturating_add(usize::from(BODIES.contains(&tag)));
+        skip_field(wire, tag, &mut bytes, DecodeContext::default()).map_err(|_| BadContent)?;
     }
     Ok(bodies)
 }
@@ -365,7 +365,10 @@ fn wipe(message: &mut pb::Content) {
     use pb::content::Body as Pb;
     match &mut message.body {
         Some(Pb::Application(bytes)) => bytes.zeroize(),
-        Some(Pb::Sync(sync)) => sync.application.zeroize(),
+        Some(Pb::Sync(sync)) => {
+            sync.to.zeroize();
+            sync.application.zeroize();
+        }
         Some(Pb::KeyShare(share)) => {
             share.account_root.zeroize();
             share.account_private_key.zeroize();

@@ -219,7 +219,7 @@ pub fn encode_device_list(
             })
             .collect(),
     };
-    let mut bytes = Vec::with_capacity(1 + message.encoded_len() + limits::SIGNATURE);
+    let mut bytes = Vec::with_capacity(message.encoded_len().saturating_add(1 + limits::SIGNATURE));
     bytes.push(FrameKind::DeviceList as u8);
     // A Vec grows; encoding into it cannot fail.
     let _ = message.encode(&mut bytes);

@@ -50,7 +50,7 @@ impl FrameKind {
             5 => (Self::LinkRequest, limits::LINK_REQUEST_FRAME, 0),
             _ => return Err(DecodeError::Malformed),
         };
-        if frame.len() > largest || frame.len() < 1 + trailer {
+        if frame.len() > largest || frame.len() <= trailer {
             return Err(DecodeError::Malformed);
         }
         Ok(kind)
@@ -145,7 +145,7 @@ impl Envelope {
 }
 
 pub(crate) fn encode_frame(kind: FrameKind, message: &impl Message) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(1 + message.encoded_len());
+    let mut frame = Vec::with_capacity(message.encoded_len().saturating_add(1));
     frame.push(kind as u8);
     // A Vec grows; encoding into it cannot fail.
     let _ = message.encode(&mut frame);

@@ -4,8 +4,25 @@
 //! allocation ("The protocol", §2). What a client asks of a server follows the ordinary rules of proto3 ([`relay`]).
 //! Nothing here verifies a signature or opens a seal: types named `Unverified…` start nothing.
 //!
-//! This is the only crate that knows prost.
+//! ```
+//! use sprag_crypto::Salt;
+//! use sprag_wire::{DecodeError, MessageFrame, encode_message};
+//!
+//! let salt = Salt::from_bytes([7; 16]);
+//! let mut frame = encode_message(None, &salt, &[0; 61], &[0; 17]); // sealed header, sealed body
+//! frame.extend([0; 36]); // the origin seal
+//!
+//! let message = MessageFrame::parse(&frame)?; // copies nothing
+//! assert_eq!((message.salt(), message.body().len()), (salt, 17));
+//!
+//! frame.insert(1, 0);
+//! assert_eq!(MessageFrame::parse(&frame).unwrap_err(), DecodeError::Malformed);
+//! # Ok::<(), DecodeError>(())
+//! ```
+//!
+//! This is the only crate that knows prost. The crate has no features.
 #![forbid(unsafe_code)]
+#![warn(clippy::arithmetic_side_effects)]
 
 mod bundle;
 mod canonical;

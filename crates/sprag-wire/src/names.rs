@@ -167,7 +167,7 @@ impl FromStr for DeviceAddress {
 #[must_use]
 pub fn id_bytes(key: &IdentityKey, address: &DeviceAddress) -> Vec<u8> {
     let user = address.user.0.as_bytes();
-    let mut id = Vec::with_capacity(33 + 1 + user.len() + 4);
+    let mut id = Vec::with_capacity(user.len().saturating_add(33 + 1 + 4));
     id.extend_from_slice(key.as_bytes());
     id.push(u8::try_from(user.len()).unwrap_or(u8::MAX));
     id.extend_from_slice(user);

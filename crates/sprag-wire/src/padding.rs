@@ -17,19 +17,20 @@ pub enum Padding {
     None,
 }
 
-/// `Padmé(L)`: rounds up so that a length tells little; at most 12 % for L ≥ 160.
+/// `Padmé(L)`, of lengths below 160 that of 160: rounds up so that a length tells little; at most 12 %.
 #[must_use]
 pub fn padme(length: usize) -> usize {
     let length = length.max(FLOOR);
     let e = length.ilog2();
-    let z = e - e.ilog2() - 1;
-    length.next_multiple_of(1 << z)
+    let z = e.saturating_sub(e.ilog2()).saturating_sub(1);
+    length.checked_next_multiple_of(1 << z).unwrap_or(length)
 }
 
-/// The content, one `0x80`, then zeros.
+/// The content, one `0x80`, then zeros. It is the caller who keeps the result at or below
+/// [`PLAINTEXT`](crate::limits::PLAINTEXT).
 #[must_use]
 pub fn pad(content: &[u8], padding: Padding) -> Zeroizing<Vec<u8>> {
-    let length = content.len() + 1;
+    let length = content.len().saturating_add(1);
     let padded = match padding {
         Padding::Padme => padme(length),
         Padding::None => length,
