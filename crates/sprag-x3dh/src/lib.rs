@@ -4,10 +4,46 @@
 //! is refused is policy, and stands above. What somebody claims and what was verified are two types: only a
 //! [`PreKeyBundle`] and a [`DeviceList`] start anything, and both come from signatures that hold.
 //!
+//! ```
+//! # use rand_core::CryptoRng; use sprag_crypto::{BadSignature, Mode}; use sprag_wire::UnverifiedPreKeyBundle;
+//! # use sprag_x3dh::{HandshakeError, Initiated, Initiator, PreKeyBundle, initiate};
+//! fn start(
+//!     ours: &Initiator<'_>,
+//!     claimed: UnverifiedPreKeyBundle,
+//!     rng: &mut dyn CryptoRng,
+//! ) -> Result<Result<Initiated, HandshakeError>, BadSignature> {
+//!     let bundle = PreKeyBundle::verify(claimed)?;
+//!     Ok(initiate(ours, &bundle, Mode::Pqxdh, rng))
+//! }
+//! ```
+//!
+//! Without the verification it does not compile:
+//!
 //! ```compile_fail,E0308
-//! # use sprag_x3dh::*; use sprag_wire::UnverifiedPreKeyBundle; use sprag_crypto::Mode;
-//! fn f(ours: &Initiator<'_>, claimed: &UnverifiedPreKeyBundle, rng: &mut dyn rand_core::CryptoRng) {
-//!     let _ = initiate(ours, claimed, Mode::Pqxdh, rng); // nobody has verified it
+//! # use rand_core::CryptoRng; use sprag_crypto::{BadSignature, Mode}; use sprag_wire::UnverifiedPreKeyBundle;
+//! # use sprag_x3dh::{HandshakeError, Initiated, Initiator, PreKeyBundle, initiate};
+//! fn start(
+//!     ours: &Initiator<'_>,
+//!     claimed: UnverifiedPreKeyBundle,
+//!     rng: &mut dyn CryptoRng,
+//! ) -> Result<Result<Initiated, HandshakeError>, BadSignature> {
+//!     Ok(initiate(ours, &claimed, Mode::Pqxdh, rng))
+//! }
+//! ```
+//!
+//! Nor can a claim be dressed as the verified type, be it a bundle or a list:
+//!
+//! ```compile_fail,E0423
+//! # use sprag_wire::UnverifiedPreKeyBundle; use sprag_x3dh::PreKeyBundle;
+//! fn dress(claimed: UnverifiedPreKeyBundle) -> PreKeyBundle {
+//!     PreKeyBundle(claimed)
+//! }
+//! ```
+//!
+//! ```compile_fail,E0423
+//! # use sprag_wire::UnverifiedDeviceList; use sprag_x3dh::DeviceList;
+//! fn dress(claimed: UnverifiedDeviceList) -> DeviceList {
+//!     DeviceList(claimed)
 //! }
 //! ```
 #![forbid(unsafe_code)]
@@ -19,6 +55,8 @@ mod initiate;
 mod prekeys;
 mod record;
 mod respond;
+#[cfg(test)]
+mod testing;
 mod transcript;
 
 pub use bundle::PreKeyBundle;

@@ -386,6 +386,76 @@ mod tests {
     }
 
     #[test]
+    fn records_of_this_version_have_these_bytes_for_ever() {
+        let identity = IdentityKeyPair::from_private(PrivateKey::from_bytes(&[0x11; 32]));
+        let id = SignedPreKeyId::new(0x0102_0304).unwrap();
+        let private = PrivateKey::from_bytes(&[0x22; 32]);
+        let features = Features::ACCEPTS_X3DH;
+        let signed = SignedPreKeyPair::from_private(id, features, private, &identity, &mut rng());
+        assert_eq!(hex::encode(signed.to_record()), GOLDEN_SIGNED);
+        let golden = hex::decode(GOLDEN_SIGNED).unwrap();
+        let read = SignedPreKeyPair::from_record(&golden).unwrap();
+        assert_eq!(read.public(), signed.public());
+        let message = signed_message(&read.public());
+        assert_eq!(
+            identity.public().verify(&message, &read.public().signature),
+            Ok(())
+        );
+
+        let id = OneTimePreKeyId::new(7).unwrap();
+        let private = PrivateKey::from_bytes(&[0x33; 32]);
+        let one_time = OneTimePreKeyPair::from_private(id, private);
+        assert_eq!(hex::encode(one_time.to_record()), GOLDEN_ONE_TIME);
+        let golden = hex::decode(GOLDEN_ONE_TIME).unwrap();
+        let read = OneTimePreKeyPair::from_record(&golden).unwrap();
+        assert_eq!(read.public(), one_time.public());
+
+        let id = KemPreKeyId::new(9).unwrap();
+        let private = KemPrivateKey::from_seed(&[0x44; 64]);
+        let kem = KemPreKeyPair::from_private(id, KemKind::OneTime, private, &identity, &mut rng());
+        let record = kem.to_record();
+        assert_eq!(
+            hex::encode(sprag_crypto::sha256(&[&record])),
+            GOLDEN_KEM_HASH
+        );
+        let read = KemPreKeyPair::from_record(&record).unwrap();
+        let message = kem_message(&read.public());
+        assert_eq!(
+            identity.public().verify(&message, &read.public().signature),
+            Ok(())
+        );
+    }
+
+    const GOLDEN_SIGNED: &str = "01010203040000000220222222222222222222222222222222222222222222222222222222222222620635a3ab871de48fd27204260a9e24532c8cc3fa785bf0b7851b8bdb0ba002e4983f2c61d36c8b6a50168d1d77d29d8bd62924eb883651180b5d086a8aaf8e0d";
+    const GOLDEN_ONE_TIME: &str =
+        "01000000073033333333333333333333333333333333333333333333333333333333333373";
+    /// SHA-256 of the 1,703 bytes.
+    const GOLDEN_KEM_HASH: &str =
+        "31bf12fb0aaa14aeab03fc9070a97737e80acb46bb3b16fe9062f2bb1dbe53a5";
+
+    #[test]
+    fn a_record_of_any_length_or_content_is_read_or_refused() {
+        let mut record = vec![1; 1_800];
+        for length in 0..record.len() {
+            let _ = SignedPreKeyPair::from_record(&record[..length]).map(|key| key.to_record());
+            assert_eq!(
+                SignedPreKeyPair::from_record(&record[..length]).is_ok(),
+                length == 105
+            );
+            assert_eq!(
+                OneTimePreKeyPair::from_record(&record[..length]).is_ok(),
+                length == 37
+            );
+        }
+        record.truncate(1_703);
+        assert!(KemPreKeyPair::from_record(&record).is_err());
+        record[5] = 3;
+        record[70] = 0x0a;
+        assert!(KemPreKeyPair::from_record(&record).is_ok());
+        assert!(KemPreKeyPair::from_record(&record[..1_702]).is_err());
+    }
+
+    #[test]
     fn damaged_records_are_refused() {
         let identity = IdentityKeyPair::generate(&mut rng());
         let signed = SignedPreKeyPair::generate(

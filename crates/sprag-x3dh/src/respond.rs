@@ -85,3 +85,78 @@ pub fn respond(
         ikm.as_bytes(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use sprag_crypto::{BaseKey, Features, IdentityKey, Mode};
+    use sprag_wire::{KemPreKeyId, OneTimePreKeyId, SignedPreKeyId};
+
+    use super::*;
+    use crate::testing::{Party, keys_of_low_order, rng};
+
+    fn handshake(mode: Mode) -> (Party, Party, Vec<u8>, Handshake) {
+        let alice = Party::new("ann", Features::NONE, 1);
+        let bob = Party::new("bob", Features::ACCEPTS_X3DH, 2);
+        let made = alice.initiate(bob.bundle(), mode, &mut rng(3)).unwrap();
+        let parsed = Handshake::decode(&made.handshake).unwrap();
+        (alice, bob, made.handshake, parsed)
+    }
+
+    #[test]
+    fn a_base_or_identity_key_of_low_order_is_refused() {
+        for mode in [Mode::Pqxdh, Mode::X3dh] {
+            let (alice, bob, bytes, parsed) = handshake(mode);
+            for key in keys_of_low_order() {
+                let mut changed = parsed.clone();
+                changed.base_key = BaseKey::from(key);
+                let answer = bob.respond(&alice.address, &bytes, &changed);
+                assert_eq!(answer.unwrap_err(), InvalidKey);
+                let mut changed = parsed.clone();
+                changed.identity_key = IdentityKey::from(key);
+                let answer = bob.respond(&alice.address, &bytes, &changed);
+                assert_eq!(answer.unwrap_err(), InvalidKey);
+            }
+        }
+    }
+
+    #[test]
+    fn other_prekeys_than_those_named_are_refused() {
+        let (alice, bob, bytes, parsed) = handshake(Mode::Pqxdh);
+        let refused = |change: fn(&mut Handshake)| {
+            let mut changed = parsed.clone();
+            change(&mut changed);
+            bob.respond(&alice.address, &bytes, &changed).is_err()
+        };
+        assert!(!refused(|_| ()));
+        assert!(refused(
+            |parsed| parsed.signed_pre_key = SignedPreKeyId::new(4).unwrap()
+        ));
+        assert!(refused(|parsed| parsed.one_time_pre_key = None));
+        assert!(refused(
+            |parsed| parsed.one_time_pre_key = OneTimePreKeyId::new(12).ok()
+        ));
+        assert!(refused(
+            |parsed| parsed.kem.as_mut().unwrap().0 = KemPreKeyId::new(6).unwrap()
+        ));
+    }
+
+    #[test]
+    fn a_prekey_that_is_missing_or_too_many_is_refused() {
+        for mode in [Mode::Pqxdh, Mode::X3dh] {
+            let (alice, mut bob, bytes, parsed) = handshake(mode);
+            let ours = Responder {
+                identity: &bob.identity,
+                address: &bob.address,
+            };
+            let keys = ResponderKeys {
+                signed: &bob.signed,
+                one_time: bob.one_time.as_ref(),
+                kem: (mode == Mode::X3dh).then_some(&bob.kem),
+            };
+            let answer = respond(&ours, &alice.address, &bytes, &parsed, &keys);
+            assert_eq!(answer.unwrap_err(), InvalidKey);
+            bob.one_time = None;
+            assert!(bob.respond(&alice.address, &bytes, &parsed).is_err());
+        }
+    }
+}
