@@ -410,19 +410,41 @@ impl Device {
         }))
     }
 
+    /// What the server holds of our prekeys, a `PreKeyState` that no task asked for. Tasks follow from it if something is
+    /// missing there.
+    ///
+    /// # Errors
+    /// `Malformed`, or what the store answers; nothing is changed then.
+    pub fn server_state(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        state: &[u8],
+    ) -> Result<(), StepError> {
+        // An upload that is under way brings a state of its own.
+        if self.publishes(rows)? > 0 {
+            return Ok(());
+        }
+        self.pre_key_state_came(rows, env, state)
+    }
+
     fn pre_key_state_came(
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
         reply: &[u8],
     ) -> Result<(), StepError> {
+        if reply.len() > MAX_REPLY {
+            return Err(ProtocolError::Malformed.into());
+        }
         let state = PreKeyState::decode(reply)?;
         let name = tables::own(tables::OWN_SERVER);
         let known = rows.get(&name)?;
         // The first epoch that is seen is no news: everything was just published there.
-        let is_new = known
-            .as_ref()
-            .is_some_and(|known| known.as_slice() != state.epoch);
+        let is_new = state.number == 0
+            || known
+                .as_ref()
+                .is_some_and(|known| known.as_slice() != state.epoch);
         rows.put(name, Zeroizing::new(state.epoch.clone()));
         if self.publishes(rows)? > 1 {
             // Another upload is under way; its state will tell.

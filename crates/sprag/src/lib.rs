@@ -54,6 +54,7 @@ pub use pending::Pending;
 pub use sprag_keys::{Argon2Params, Key, KeyError};
 pub use sprag_session::Transport;
 pub use sprag_store as store;
+pub use sprag_wire::{DeviceAddress, DeviceId, UserId};
 pub use start::Start;
 pub use types::{
     Contact, CopyStatus, Event, Failure, InboxId, Message, MessageId, NumberedEvent, Received,

@@ -1,8 +1,8 @@
 //! Every verb as something that has begun: a [`Pending`]. The blocking verbs of [`Client`] wait for these.
 
-use sprag_session::{Failure, InboxId, MessageId, Task, TaskId};
+use sprag_session::{Failure, InboxId, MessageId, ProtocolError, Task, TaskId};
 use sprag_store::Rows;
-use sprag_wire::{ScannableFingerprint, UserId};
+use sprag_wire::{ScanError, ScannableFingerprint, UserId};
 
 use crate::Error;
 use crate::client::{Client, Write};
@@ -89,6 +89,13 @@ impl Start<'_> {
         supplied.and_then(|outcome| outcome.map_err(Error::from))
     }
 
+    /// See [`Client::supply_pre_key_state`].
+    pub fn supply_pre_key_state(self, state: &[u8]) -> Pending<()> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            Ok(step.device.server_state(step.rows, &mut step.env, state)?)
+        })
+    }
+
     /// See [`Client::done`].
     pub fn done(self, id: TaskId) -> Pending<()> {
         self.0
@@ -155,6 +162,22 @@ impl Start<'_> {
                 digits: number.digits(),
                 code: ScannableFingerprint::of(&number).encode(),
             }))
+        })
+    }
+
+    /// See [`Client::compare_safety_number`].
+    pub fn compare_safety_number(self, user: &str, scanned: &[u8]) -> Pending<Option<bool>> {
+        self.0.shared.step(Write::Durable, |step| {
+            let number = step
+                .device
+                .safety_number(step.rows as &dyn Rows, &user_id(user)?)?;
+            number
+                .map(|number| ScannableFingerprint::compare(&number, scanned))
+                .transpose()
+                .map_err(|error| match error {
+                    ScanError::VersionMismatch { .. } => ProtocolError::UnsupportedVersion.into(),
+                    _ => ProtocolError::Malformed.into(),
+                })
         })
     }
 

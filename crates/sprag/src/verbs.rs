@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sprag_keys::Key;
 use sprag_session::{Failure, InboxId, MessageId, Task, TaskId};
+use sprag_wire::DeviceAddress;
 
 use crate::client::Client;
 use crate::start::Start;
@@ -23,6 +24,14 @@ impl Client {
     /// `closed`, `forked`.
     pub fn user(&self) -> Result<String, Error> {
         self.with_device(|device| device.address().user().as_str().to_owned())
+    }
+
+    /// Where envelopes for this device go.
+    ///
+    /// # Errors
+    /// `closed`, `forked`.
+    pub fn address(&self) -> Result<DeviceAddress, Error> {
+        self.with_device(|device| device.address().clone())
     }
 
     /// The number of this device among its user's.
@@ -146,6 +155,15 @@ impl Client {
         self.start().supply(id, reply).wait()
     }
 
+    /// What the server holds of our prekeys, a `PreKeyState`: asked now and then, whether or not there is a task. If it
+    /// runs low, or the server forgot something or began anew, tasks follow.
+    ///
+    /// # Errors
+    /// `malformed`; those of the store.
+    pub fn supply_pre_key_state(&self, state: &[u8]) -> Result<(), Error> {
+        self.start().supply_pre_key_state(state).wait()
+    }
+
     /// A task was done. Twice is once. Written with the next commit. A task that fetches ends with
     /// [`supply`](Self::supply) alone.
     ///
@@ -202,6 +220,15 @@ impl Client {
     /// `bad_input`; those of the store.
     pub fn safety_number(&self, user: &str) -> Result<Option<SafetyNumber>, Error> {
         self.start().safety_number(user).wait()
+    }
+
+    /// Whether the code that the other side shows is the counterpart of ours: `Some(false)` says that somebody may stand
+    /// between; `None` is somebody never met.
+    ///
+    /// # Errors
+    /// `malformed`: no such code. `unsupported_version`: one side must update. `bad_input`; those of the store.
+    pub fn compare_safety_number(&self, user: &str, scanned: &[u8]) -> Result<Option<bool>, Error> {
+        self.start().compare_safety_number(user, scanned).wait()
     }
 
     /// The events after number `since`, oldest first. The last 1,000 are kept.
