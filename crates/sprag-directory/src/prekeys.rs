@@ -56,15 +56,28 @@ impl<S: Storage> Directory<S> {
     pub fn bundles(&self, query: &[u8]) -> Result<Vec<u8>, DirectoryError> {
         let query = BundleQuery::decode(query).map_err(|_| Refusal::Malformed)?;
         let user = UserId::new(&query.user).map_err(|_| Refusal::Malformed)?;
+        self.take_bundles(&user, &query.devices)
+    }
+
+    /// What [`bundles`](Self::bundles) answers to whoever asks for all devices of `user`: for handing it to somebody by
+    /// other ways.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoSuchUser`].
+    pub fn bundles_of(&self, user: &UserId) -> Result<Vec<u8>, DirectoryError> {
+        self.take_bundles(user, &[])
+    }
+
+    fn take_bundles(&self, user: &UserId, devices: &[u32]) -> Result<Vec<u8>, DirectoryError> {
         let mut rows = self.storage.lock()?;
         let epoch = read_epoch(&*rows)?;
-        let newest = Newest::read(&*rows, &user)?.ok_or(DirectoryError::NoSuchUser)?;
+        let newest = Newest::read(&*rows, user)?.ok_or(DirectoryError::NoSuchUser)?;
         let list = newest.list.frame();
         let mut bundles = Vec::new();
         let mut missing = Vec::new();
         for listed in newest.list.devices() {
             let device = listed.device();
-            if !query.devices.is_empty() && !query.devices.contains(&device.get()) {
+            if !devices.is_empty() && !devices.contains(&device.get()) {
                 continue;
             }
             let address = DeviceAddress::new(user.clone(), device);
