@@ -24,7 +24,9 @@ impl DeviceList {
         Ok(Self(list))
     }
 
-    /// A list that was verified before: its hash is the one remembered. The signature is not looked at again.
+    /// A list that was verified before: its hash is the one remembered. The signature is not looked at again, and the
+    /// hash does not cover it: a frame from outside may carry any 64 bytes there, so only one that was stored after
+    /// [`verify`](Self::verify) is fit to be handed on.
     #[must_use]
     pub fn already_known(list: UnverifiedDeviceList, remembered: &ListHash) -> Option<Self> {
         (list.hash() == *remembered).then_some(Self(list))
@@ -163,6 +165,7 @@ mod tests {
         *frame.last_mut().unwrap() ^= 1;
         let claimed = UnverifiedDeviceList::decode(&frame).unwrap();
         assert!(DeviceList::already_known(claimed.clone(), &list.hash()).is_some());
+        assert!(DeviceList::verify(claimed.clone()).is_err());
         assert!(DeviceList::already_known(claimed, &ListHash::from_bytes([0; 32])).is_none());
     }
 
