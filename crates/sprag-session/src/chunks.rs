@@ -7,6 +7,9 @@ use zeroize::Zeroizing;
 
 use crate::tables;
 
+/// Rows by the sequence number in their name, ascending.
+pub(crate) type Numbered = Vec<(u64, Zeroizing<Vec<u8>>)>;
+
 /// Writes `bytes` in chunks `first ..` under `sequence`.
 pub(crate) fn put(rows: &mut Staged<'_>, table: u8, sequence: u64, first: u32, bytes: &[u8]) {
     for (number, chunk) in (first..).zip(bytes.chunks(MAX_ROW)) {
@@ -51,7 +54,7 @@ pub(crate) fn sequences(
     rows: &dyn Rows,
     table: u8,
     wanted: impl Fn(&[u8]) -> bool,
-) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, StoreError> {
+) -> Result<Numbered, StoreError> {
     let mut found = Vec::new();
     rows.scan(&tables::all(table), &mut |suffix, value| {
         if let Some((head, rest)) = suffix.split_first_chunk::<8>()

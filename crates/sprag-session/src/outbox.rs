@@ -588,10 +588,7 @@ impl Device {
 }
 
 /// Rows that wait under a prefix: sequence and value, ascending.
-fn waiting(
-    rows: &dyn Rows,
-    prefix: &sprag_store::RowName,
-) -> Result<Vec<(u64, Zeroizing<Vec<u8>>)>, StoreError> {
+fn waiting(rows: &dyn Rows, prefix: &sprag_store::RowName) -> Result<chunks::Numbered, StoreError> {
     let mut found = Vec::new();
     rows.scan(prefix, &mut |suffix, value| {
         if let Ok(sequence) = suffix.try_into() {

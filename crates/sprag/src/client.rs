@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand_core::CryptoRng;
 use sprag_session::{Device, Env, MessageId};
 use sprag_store::{Rows, Staged, Store, StoreError};
-use sprag_wire::UserId;
+use sprag_wire::{DeviceAddress, UserId};
 
 use crate::notifier::Notifier;
 use crate::pending::{Completer, Pending};
+use crate::start::Start;
 use crate::{Error, sys};
 
 /// Tells the time, in milliseconds since 1970.
@@ -23,7 +24,8 @@ impl<F: Fn() -> u64 + Send + Sync + 'static> Clock for F {
     }
 }
 
-/// Where a client's time and randomness come from. The default is the operating system.
+/// Where a client's time and randomness come from. The default is the operating system; on wasm, which has no clock of
+/// its own, there is no default.
 pub struct Surroundings {
     clock: Box<dyn Clock>,
     rng: Box<dyn CryptoRng + Send>,
@@ -35,6 +37,7 @@ impl std::fmt::Debug for Surroundings {
     }
 }
 
+#[cfg(not(target_family = "wasm"))]
 impl Default for Surroundings {
     fn default() -> Self {
         Self::new(sys::now, sys::rng())
@@ -90,12 +93,15 @@ struct Durable {
     progress: Mutex<Progress>,
 }
 
+/// What is called when a step is durable, or the store has failed.
+type Wake = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
 #[derive(Default)]
 struct Progress {
     /// Steps that are durable, in the order submitted.
     done: u64,
     failed: Option<StoreError>,
-    waiting: Vec<(u64, Box<dyn FnOnce(Result<(), StoreError>) + Send>)>,
+    waiting: Vec<(u64, Wake)>,
     /// Counts what `changed` waits for.
     changes: u64,
     watching: Vec<(u64, Completer<u64>)>,
@@ -136,7 +142,7 @@ impl Durable {
     }
 
     /// Calls `wake` when the step is durable.
-    fn when(&self, step: u64, wake: Box<dyn FnOnce(Result<(), StoreError>) + Send>) {
+    fn when(&self, step: u64, wake: Wake) {
         let now = {
             let mut progress = self.progress();
             match (&progress.failed, progress.done >= step) {
@@ -277,6 +283,13 @@ impl Shared {
 
 /// How a client comes to its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    any(not(feature = "sled"), target_family = "wasm"),
+    expect(
+        dead_code,
+        reason = "only a store on disk can be opened or created for itself"
+    )
+)]
 pub(crate) enum Begin {
     Open,
     Create,
@@ -345,6 +358,36 @@ impl Client {
             .as_ref()
             .map(|state| read(&state.device))
             .ok_or_else(Error::closed)
+    }
+
+    /// The same verbs as futures that need no runtime.
+    #[must_use]
+    pub fn start(&self) -> Start<'_> {
+        Start(self)
+    }
+
+    /// This client's user.
+    ///
+    /// # Errors
+    /// `closed`, `forked`.
+    pub fn user(&self) -> Result<String, Error> {
+        self.with_device(|device| device.address().user().as_str().to_owned())
+    }
+
+    /// Where envelopes for this device go.
+    ///
+    /// # Errors
+    /// `closed`, `forked`.
+    pub fn address(&self) -> Result<DeviceAddress, Error> {
+        self.with_device(|device| device.address().clone())
+    }
+
+    /// The number of this device among its user's.
+    ///
+    /// # Errors
+    /// `closed`, `forked`.
+    pub fn device(&self) -> Result<u32, Error> {
+        self.with_device(|device| device.address().device().get())
     }
 
     /// A new random id, for `send` calls that are to be repeatable.

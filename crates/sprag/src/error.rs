@@ -6,7 +6,7 @@ use sprag_session::{ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 39] = [
+pub const CODES: [&str; 38] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -44,7 +44,6 @@ pub const CODES: [&str; 39] = [
     "no_profile",
     "profile_exists",
     "other_user",
-    "timed_out",
     "internal",
 ];
 
@@ -106,8 +105,6 @@ enum Cause {
     ProfileExists,
     #[error("the profile in this place belongs to another user")]
     OtherUser,
-    #[error("not ready in time")]
-    TimedOut,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -183,7 +180,6 @@ impl Error {
             Cause::NoProfile => "no_profile",
             Cause::ProfileExists => "profile_exists",
             Cause::OtherUser => "other_user",
-            Cause::TimedOut => "timed_out",
             Cause::Internal(_) => "internal",
         }
     }
@@ -192,7 +188,7 @@ impl Error {
     #[must_use]
     pub fn action(&self) -> Action {
         match self.code() {
-            "outbox_full" | "timed_out" => Action::Retry,
+            "outbox_full" => Action::Retry,
             "closed" | "forked" | "no_profile" | "profile_exists" | "other_user"
             | "key_unreadable" => Action::FixCall,
             "store_in_use" => Action::AskUser(Question::EndOtherProcess),
@@ -213,7 +209,6 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self.code() {
             "outbox_full" => Some(Duration::from_secs(1)),
-            "timed_out" => Some(Duration::ZERO),
             _ => None,
         }
     }
@@ -265,10 +260,6 @@ impl Error {
 
     pub(crate) fn other_user() -> Self {
         Self(Cause::OtherUser)
-    }
-
-    pub(crate) fn timed_out() -> Self {
-        Self(Cause::TimedOut)
     }
 
     pub(crate) fn internal(what: &'static str) -> Self {

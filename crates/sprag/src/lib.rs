@@ -46,6 +46,7 @@ mod pending;
 mod start;
 mod sys;
 mod types;
+#[cfg(not(target_family = "wasm"))]
 mod verbs;
 
 pub use client::{Client, Clock, Surroundings};

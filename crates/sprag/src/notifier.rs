@@ -1,5 +1,6 @@
 //! The thread on which wakers and callbacks run, so that they are under no lock and never on the committer.
 
+#[cfg(not(target_family = "wasm"))]
 use std::sync::Arc;
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -9,8 +10,6 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Notifier {
     #[cfg(not(target_family = "wasm"))]
     jobs: Arc<threaded::Jobs>,
-    #[cfg(target_family = "wasm")]
-    jobs: Arc<()>,
 }
 
 impl Notifier {

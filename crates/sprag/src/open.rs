@@ -11,6 +11,37 @@ use crate::pending::Pending;
 use crate::{Error, Surroundings, sys};
 
 impl Client {
+    /// Opens the profile in `directory`, or makes one for `user`: keys, a signed device list and prekeys. Blocks until
+    /// it is on stable storage; a passphrase takes a good part of a second.
+    ///
+    /// # Errors
+    /// `store_in_use` names the process that has it open; `wrong_key`, `key_unreadable`, `store_damaged`,
+    /// `store_version`, `store_full`, `store_failed`; `other_user` if the profile is somebody else's; `bad_input` if
+    /// `user` is not 1 to 255 bytes without control characters.
+    pub fn open_or_create(
+        directory: impl AsRef<Path>,
+        key: Key,
+        user: &str,
+    ) -> Result<Self, Error> {
+        Self::start_open_or_create(directory, key, user).wait()
+    }
+
+    /// Opens the profile in `directory`.
+    ///
+    /// # Errors
+    /// `no_profile`, and those of [`open_or_create`](Self::open_or_create).
+    pub fn open(directory: impl AsRef<Path>, key: Key) -> Result<Self, Error> {
+        Self::start_open(directory, key).wait()
+    }
+
+    /// Makes a profile for `user` in `directory`.
+    ///
+    /// # Errors
+    /// `profile_exists`, and those of [`open_or_create`](Self::open_or_create).
+    pub fn create(directory: impl AsRef<Path>, key: Key, user: &str) -> Result<Self, Error> {
+        Self::start_create(directory, key, user).wait()
+    }
+
     /// See [`Client::open_or_create`].
     pub fn start_open_or_create(
         directory: impl AsRef<Path>,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+#[cfg(not(target_family = "wasm"))]
 use std::time::Duration;
 
 use crate::Error;
@@ -120,7 +121,7 @@ impl<T: Send + 'static> Pending<T> {
         }
         match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Ready(result) => Ok(*result),
-            _ => Ok(Err(Error::timed_out())),
+            _ => Ok(Err(Error::internal("a result that was taken before"))),
         }
     }
 

@@ -1,11 +1,15 @@
 //! The operating system: the only place of this crate that names time, threads, processes and system randomness.
 
+#[cfg(not(target_family = "wasm"))]
 use std::time::{SystemTime, UNIX_EPOCH};
 
+#[cfg(not(target_family = "wasm"))]
 use getrandom::SysRng;
+#[cfg(not(target_family = "wasm"))]
 use rand_core::UnwrapErr;
 
 /// Milliseconds since 1970.
+#[cfg(not(target_family = "wasm"))]
 #[expect(clippy::disallowed_methods, reason = "the clock of this crate")]
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now()
@@ -15,6 +19,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// The system's generator. It has no state, so no fork or clone can share one.
+#[cfg(not(target_family = "wasm"))]
 pub(crate) fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
 }

@@ -1,84 +1,12 @@
 //! The blocking verbs: each waits for the one of the same name in [`Start`].
 
-use std::path::Path;
-
-use sprag_keys::Key;
 use sprag_session::{Failure, InboxId, MessageId, Task, TaskId};
-use sprag_wire::DeviceAddress;
 
 use crate::client::Client;
-use crate::start::Start;
 use crate::types::{Contact, Message, NumberedEvent, Received, SafetyNumber, Status};
 use crate::{Error, Surroundings};
 
 impl Client {
-    /// The same verbs as futures that need no runtime.
-    #[must_use]
-    pub fn start(&self) -> Start<'_> {
-        Start(self)
-    }
-
-    /// This client's user.
-    ///
-    /// # Errors
-    /// `closed`, `forked`.
-    pub fn user(&self) -> Result<String, Error> {
-        self.with_device(|device| device.address().user().as_str().to_owned())
-    }
-
-    /// Where envelopes for this device go.
-    ///
-    /// # Errors
-    /// `closed`, `forked`.
-    pub fn address(&self) -> Result<DeviceAddress, Error> {
-        self.with_device(|device| device.address().clone())
-    }
-
-    /// The number of this device among its user's.
-    ///
-    /// # Errors
-    /// `closed`, `forked`.
-    pub fn device(&self) -> Result<u32, Error> {
-        self.with_device(|device| device.address().device().get())
-    }
-}
-
-#[cfg(not(target_family = "wasm"))]
-impl Client {
-    /// Opens the profile in `directory`, or makes one for `user`: keys, a signed device list and prekeys. Blocks until
-    /// it is on stable storage; a passphrase takes a good part of a second.
-    ///
-    /// # Errors
-    /// `store_in_use` names the process that has it open; `wrong_key`, `key_unreadable`, `store_damaged`,
-    /// `store_version`, `store_full`, `store_failed`; `other_user` if the profile is somebody else's; `bad_input` if
-    /// `user` is not 1 to 255 bytes without control characters.
-    #[cfg(feature = "sled")]
-    pub fn open_or_create(
-        directory: impl AsRef<Path>,
-        key: Key,
-        user: &str,
-    ) -> Result<Self, Error> {
-        Self::start_open_or_create(directory, key, user).wait()
-    }
-
-    /// Opens the profile in `directory`.
-    ///
-    /// # Errors
-    /// `no_profile`, and those of [`open_or_create`](Self::open_or_create).
-    #[cfg(feature = "sled")]
-    pub fn open(directory: impl AsRef<Path>, key: Key) -> Result<Self, Error> {
-        Self::start_open(directory, key).wait()
-    }
-
-    /// Makes a profile for `user` in `directory`.
-    ///
-    /// # Errors
-    /// `profile_exists`, and those of [`open_or_create`](Self::open_or_create).
-    #[cfg(feature = "sled")]
-    pub fn create(directory: impl AsRef<Path>, key: Key, user: &str) -> Result<Self, Error> {
-        Self::start_create(directory, key, user).wait()
-    }
-
     /// A client whose store is in memory and ends with it: for tests, and for trying things out.
     ///
     /// # Errors
