@@ -63,6 +63,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(std::env::set_current_dir(std::env::temp_dir())?)
 }
 
+/// Envelopes that wait on the server, with their ids.
+type Waiting = Vec<(Salt, Vec<u8>)>;
+
 /// What stands for the network.
 struct Server(Directory<MemoryStorage>);
 
@@ -95,7 +98,7 @@ impl Server {
         Ok(())
     }
 
-    fn poll(&self, client: &Client) -> Result<Vec<(Salt, Vec<u8>)>, Box<dyn Error>> {
+    fn poll(&self, client: &Client) -> Result<Waiting, Box<dyn Error>> {
         Ok(self.0.fetch(&address(client)?, 100)?)
     }
 

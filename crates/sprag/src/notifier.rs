@@ -16,6 +16,7 @@ impl Notifier {
     /// No thread begins before the first job.
     pub(crate) fn new() -> Self {
         Self {
+            #[cfg(not(target_family = "wasm"))]
             jobs: Arc::default(),
         }
     }
