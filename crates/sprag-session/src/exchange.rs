@@ -246,15 +246,18 @@ impl Device {
         };
         match outcome {
             Ok(()) => {
-                if !matches!(
-                    task.kind,
-                    Kind::PublishPreKeys(_) | Kind::PublishDevices { .. }
-                ) {
-                    task.delete(rows, id);
+                match &task.kind {
+                    Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => {}
+                    // Its marker is gone already, or that of a fetch that follows from it.
+                    Kind::FetchBundles { .. } => task.end(rows, id),
+                    _ => task.delete(rows, id),
                 }
                 Ok(Ok(()))
             }
             Err(StepError::Protocol(error)) => {
+                if StoredTask::load(rows, id)?.is_some() {
+                    task.mark(rows, id);
+                }
                 event::record(rows, &Event::ReplyRefused { task: id, error })?;
                 Ok(Err(error))
             }
@@ -351,7 +354,31 @@ impl Device {
                 self.want_bundles(rows, user, Some(device), env.now + ASK_AGAIN_MS)?;
             }
         }
-        refused.map_or(Ok(()), |error| Err(error.into()))
+        match refused {
+            Some(error) => Err(error.into()),
+            None => self.ask_again(rows, env, user, asked),
+        }
+    }
+
+    /// What still waits although a reply came is asked for again: a server may say nothing of a device, or nothing at all.
+    fn ask_again(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        user: &UserId,
+        asked: &[DeviceId],
+    ) -> Result<(), StepError> {
+        let later = env.now.saturating_add(ASK_AGAIN_MS);
+        if asked.is_empty() && outbox::waits_for_list(rows, user)? {
+            self.want_bundles(rows, user, None, later)?;
+        }
+        for device in asked {
+            let address = DeviceAddress::new(user.clone(), *device);
+            if self.is_waited_for(rows, &address)? {
+                self.want_bundles(rows, user, Some(*device), later)?;
+            }
+        }
+        Ok(())
     }
 
     /// Opens a session from a bundle if something waits for one, or the application asked for the device.

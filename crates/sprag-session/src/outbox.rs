@@ -587,6 +587,11 @@ impl Device {
     }
 }
 
+/// Whether anything waits for this user's list.
+pub(crate) fn waits_for_list(rows: &dyn Rows, name: &UserId) -> Result<bool, StoreError> {
+    Ok(!waiting(rows, &tables::waits_for_list(name, None))?.is_empty())
+}
+
 /// Rows that wait under a prefix: sequence and value, ascending.
 fn waiting(rows: &dyn Rows, prefix: &sprag_store::RowName) -> Result<chunks::Numbered, StoreError> {
     let mut found = Vec::new();

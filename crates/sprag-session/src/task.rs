@@ -258,22 +258,42 @@ impl StoredTask {
         Ok(id)
     }
 
+    /// Deletes the task with all that belongs to it.
     pub(crate) fn delete(&self, rows: &mut Staged<'_>, id: TaskId) {
+        self.end(rows, id);
+        if let Kind::Deliver { length, .. } = &self.kind {
+            chunks::delete(rows, tables::FRAMES, id.get(), 0, *length as usize);
+        }
+        for marker in self.markers() {
+            rows.delete(marker);
+        }
+    }
+
+    /// Deletes the task's own row.
+    pub(crate) fn end(&self, rows: &mut Staged<'_>, id: TaskId) {
         rows.delete(tables::sequence(tables::TASKS, id.get()));
+    }
+
+    /// Notes that this is the fetch under way for its devices.
+    pub(crate) fn mark(&self, rows: &mut Staged<'_>, id: TaskId) {
+        for marker in self.markers() {
+            rows.put(marker, Zeroizing::new(id.get().to_be_bytes().to_vec()));
+        }
+    }
+
+    fn markers(&self) -> Vec<sprag_store::RowName> {
         match &self.kind {
-            Kind::Deliver { length, .. } => {
-                chunks::delete(rows, tables::FRAMES, id.get(), 0, *length as usize)
+            Kind::FetchBundles { user, devices } if devices.is_empty() => {
+                vec![tables::fetch_of_user(user)]
             }
-            Kind::FetchBundles { user, devices } => match devices.as_slice() {
-                [] => rows.delete(tables::fetch_of_user(user)),
-                devices => {
-                    for device in devices {
-                        let address = DeviceAddress::new(user.clone(), *device);
-                        rows.delete(tables::fetch_of_device(&tables::device_owner(&address)));
-                    }
-                }
-            },
-            _ => {}
+            Kind::FetchBundles { user, devices } => devices
+                .iter()
+                .map(|device| {
+                    let address = DeviceAddress::new(user.clone(), *device);
+                    tables::fetch_of_device(&tables::device_owner(&address))
+                })
+                .collect(),
+            _ => Vec::new(),
         }
     }
 }
