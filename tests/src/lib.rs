@@ -4,4 +4,7 @@
 pub mod conversation;
 pub mod fuzz_bodies;
 pub mod generate;
+pub mod model;
 pub mod replay_rng;
+pub mod shelf;
+pub mod world;

@@ -93,7 +93,10 @@ impl Shelf {
     }
 
     /// What was written since the last call: one list per batch.
-    #[must_use]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "also called to forget what was written"
+    )]
     pub fn take_written(&self) -> Vec<Vec<Written>> {
         std::mem::take(&mut self.state().batches)
     }

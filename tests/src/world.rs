@@ -1,8 +1,8 @@
-//! A whole world from one seed: clients, their stores, a server, and a network that may drop, duplicate, reorder, delay
+//! A whole world from one seed: clients, their stores, a server, and a network that may lose, duplicate, reorder, delay
 //! and corrupt. It runs in one thread; the same seed gives the same world, so a bug is a number.
 //!
 //! ```
-//! use sprag_tests::world::{Weather, World};
+//! use sprag_tests::world::World;
 //!
 //! let mut world = World::new(7);
 //! let (alice, bob) = (world.join("alice"), world.join("bob"));
@@ -14,6 +14,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "a test fails by panicking"
 )]
 
@@ -24,14 +25,597 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use sprag::store::{Image, Store, StoreKeys};
+use sprag::store::{Image, Sink, Staged, Store, StoreKeys};
 use sprag::{
-    Client, Failure, InboxId, Key, Message, MessageId, Received, Refusal, Surroundings, Task,
-    Transport,
+    Client, Failure, InboxId, Key, MessageId, Received, Surroundings, Task, TaskId, Transport,
 };
-use sprag_crypto::{AccountKeyPair, Features, IdentityKeyPair, sha256};
+use sprag_crypto::{AccountKeyPair, Features, IdentityKeyPair, Salt, sha256};
 use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch};
-use sprag_session::hazmat::random_pre_keys_are_not_here as _;
-use sprag_wire::{DeviceAddress, DeviceId, Envelope, UserId};
+use sprag_session::Device;
+use sprag_wire::relay::{Lists, PreKeyUpload};
+use sprag_wire::{
+    DeviceAddress, DeviceId, Envelope, HOLDER, KemKind, KemPreKeyId, ListedDevice, OneTimePreKeyId,
+    SignedPreKeyId, UserId,
+};
+use sprag_x3dh::{DeviceList, KemPreKeyPair, OneTimePreKeyPair, SignedPreKeyPair};
 
 use crate::shelf::Shelf;
+
+/// When every world begins, in milliseconds since 1970.
+pub const BEGINNING: u64 = 1_700_000_000_000;
+
+/// What the network does, in percent of the envelopes that pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Weather {
+    /// Not brought this time. The server offers it again.
+    pub delayed: u32,
+    /// Brought twice.
+    pub duplicated: u32,
+    /// Brought with one bit flipped; the good one comes later.
+    pub corrupted: u32,
+    /// Gone for good.
+    pub lost: u32,
+    /// Brought in any order.
+    pub reordered: bool,
+}
+
+impl Weather {
+    /// Everything comes once, in order.
+    pub const CALM: Self = Self {
+        delayed: 0,
+        duplicated: 0,
+        corrupted: 0,
+        lost: 0,
+        reordered: false,
+    };
+
+    /// All sorts of trouble, but nothing is gone for good.
+    pub const ROUGH: Self = Self {
+        delayed: 30,
+        duplicated: 20,
+        corrupted: 10,
+        lost: 0,
+        reordered: true,
+    };
+}
+
+/// One of a world's devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Who(usize);
+
+/// Where a device keeps its rows.
+#[derive(Debug, Clone)]
+enum Home {
+    Memory(Shelf, [u8; 32]),
+    Disk(PathBuf),
+}
+
+struct Party {
+    user: String,
+    address: DeviceAddress,
+    home: Home,
+    /// `None` while it is switched off.
+    client: Option<Client>,
+    /// What the application took over: sender and bytes.
+    heard: Vec<(String, Vec<u8>)>,
+    /// Every message that was ever offered, to see that it does not change.
+    offered: BTreeMap<InboxId, (String, Vec<u8>)>,
+}
+
+/// The world.
+pub struct World {
+    rng: ChaCha20Rng,
+    clock: Arc<AtomicU64>,
+    server: Directory<MemoryStorage>,
+    weather: Weather,
+    parties: Vec<Party>,
+    /// Every envelope that was ever offered: one id, one byte string.
+    envelopes: BTreeMap<[u8; 16], Vec<u8>>,
+    trace: Vec<String>,
+    disk: Option<tempfile::TempDir>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
+fn drawn(rng: &mut ChaCha20Rng) -> ChaCha20Rng {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    ChaCha20Rng::from_seed(seed)
+}
+
+impl World {
+    /// A world in memory and calm weather.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let epoch = ServerEpoch::from_bytes([7; 16]);
+        Self {
+            rng: ChaCha20Rng::seed_from_u64(seed),
+            clock: Arc::new(AtomicU64::new(BEGINNING)),
+            server: Directory::open(MemoryStorage::new(), epoch).unwrap(),
+            weather: Weather::CALM,
+            parties: Vec::new(),
+            envelopes: BTreeMap::new(),
+            trace: Vec::new(),
+            disk: None,
+        }
+    }
+
+    /// A world whose clients keep their rows on this machine's disk.
+    #[must_use]
+    pub fn on_disk(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.disk = Some(tempfile::tempdir().unwrap());
+        world
+    }
+
+    /// Changes the weather.
+    pub fn set_weather(&mut self, weather: Weather) {
+        self.weather = weather;
+    }
+
+    /// A number below `bound`, from the world's seed.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.rng.next_u64() % bound as u64) as usize
+    }
+
+    fn chance(&mut self, percent: u32) -> bool {
+        self.below(100) < percent as usize
+    }
+
+    fn note(&mut self, event: String) {
+        self.trace.push(event);
+    }
+
+    /// What happened so far, line by line.
+    #[must_use]
+    pub fn trace(&self) -> &[String] {
+        &self.trace
+    }
+
+    /// The time, in milliseconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.clock.load(Ordering::SeqCst)
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, milliseconds: u64) {
+        self.clock.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &Directory<MemoryStorage> {
+        &self.server
+    }
+
+    /// How many devices there are.
+    #[must_use]
+    pub fn devices(&self) -> usize {
+        self.parties.len()
+    }
+
+    /// One of them, by its place.
+    #[must_use]
+    pub fn device(&self, place: usize) -> Who {
+        Who(place)
+    }
+
+    fn surroundings(&mut self) -> Surroundings {
+        let clock = self.clock.clone();
+        Surroundings::new(move || clock.load(Ordering::SeqCst), drawn(&mut self.rng))
+    }
+
+    /// A new user with one device, whose lists and prekeys are published.
+    pub fn join(&mut self, user: &str) -> Who {
+        let who = self.join_offline(user);
+        self.work(who);
+        who
+    }
+
+    /// A new user with one device that has published nothing yet.
+    pub fn join_offline(&mut self, user: &str) -> Who {
+        let who = Who(self.parties.len());
+        let home = match &self.disk {
+            Some(disk) => Home::Disk(disk.path().join(format!("{}.sprag", who.0))),
+            None => {
+                let mut keys = [0; 32];
+                self.rng.fill_bytes(&mut keys);
+                Home::Memory(Shelf::new(), keys)
+            }
+        };
+        let client = self.open(&home, user);
+        let device = DeviceId::new(client.device().unwrap()).unwrap();
+        self.note(format!("join {user}, device {}", device.get()));
+        self.settle_in(user, device, home, client)
+    }
+
+    fn settle_in(&mut self, user: &str, device: DeviceId, home: Home, client: Client) -> Who {
+        self.parties.push(Party {
+            user: user.to_owned(),
+            address: DeviceAddress::new(UserId::new(user).unwrap(), device),
+            home,
+            client: Some(client),
+            heard: Vec::new(),
+            offered: BTreeMap::new(),
+        });
+        Who(self.parties.len() - 1)
+    }
+
+    /// A new user with several devices, which stand on one list and have published their prekeys. Until clients can link
+    /// devices, the session layer makes them.
+    pub fn join_with_devices(&mut self, user: &str, count: u32) -> Vec<Who> {
+        let mut rng = drawn(&mut self.rng);
+        let name = UserId::new(user).unwrap();
+        let account = AccountKeyPair::generate(&mut rng);
+        let identities: Vec<_> = (0..count)
+            .map(|_| IdentityKeyPair::generate(&mut rng))
+            .collect();
+        let number = |place: usize| DeviceId::new(70_000 + place as u32).unwrap();
+        let entries: Vec<_> = identities
+            .iter()
+            .enumerate()
+            .map(|(place, pair)| ListedDevice::new(number(place), *pair.public(), HOLDER))
+            .collect();
+        let list = DeviceList::sign(&account, &name, 1, None, &entries, &mut rng).unwrap();
+        let lists = Lists::new(vec![list.frame().to_vec()]).encode();
+        self.server.publish_lists(&lists).unwrap();
+        let mut all = Vec::new();
+        for (place, identity) in identities.into_iter().enumerate() {
+            let address = DeviceAddress::new(name.clone(), number(place));
+            let one_time: Vec<_> = (1..=20)
+                .map(|id| OneTimePreKeyPair::generate(OneTimePreKeyId::new(id).unwrap(), &mut rng))
+                .collect();
+            let signed = SignedPreKeyPair::generate(
+                SignedPreKeyId::new(1).unwrap(),
+                Features::NONE,
+                &identity,
+                &mut rng,
+            );
+            let kem: Vec<_> = (1..=20)
+                .map(|id| {
+                    let kind = if id == 1 {
+                        KemKind::LastResort
+                    } else {
+                        KemKind::OneTime
+                    };
+                    let id = KemPreKeyId::new(id).unwrap();
+                    KemPreKeyPair::generate(id, kind, &identity, &mut rng)
+                })
+                .collect();
+            let upload = PreKeyUpload::new(
+                1,
+                true,
+                signed.public(),
+                kem[0].public(),
+                one_time.iter().map(OneTimePreKeyPair::public).collect(),
+                kem[1..].iter().map(KemPreKeyPair::public).collect(),
+            );
+            self.server
+                .upload_pre_keys(&address, &upload.encode())
+                .unwrap();
+
+            let mut keys = [0; 32];
+            rng.fill_bytes(&mut keys);
+            let home = Home::Memory(Shelf::new(), keys);
+            let store = self.store(&home);
+            let mut rows = Staged::new(&store);
+            let device = Device::adopt(
+                &mut rows,
+                address.clone(),
+                Features::NONE,
+                identity,
+                *account.public(),
+                Some(account.clone()),
+                list.clone(),
+            );
+            device
+                .store_pre_keys(&mut rows, &[signed], &one_time, &kem)
+                .unwrap();
+            let changes = rows.into_changes();
+            store.commit_blocking(changes).unwrap();
+            let surroundings = self.surroundings();
+            let client = Client::with_store(store, user, surroundings).unwrap();
+            self.note(format!("join {address}"));
+            all.push(self.settle_in(user, address.device(), home, client));
+        }
+        all
+    }
+
+    fn store(&mut self, home: &Home) -> Store {
+        let Home::Memory(shelf, keys) = home else {
+            panic!("a store in memory");
+        };
+        let rng = drawn(&mut self.rng);
+        let keys = StoreKeys::generate(&mut ChaCha20Rng::from_seed(*keys));
+        let image = Image::load(shelf.clone()).unwrap();
+        if shelf.load().unwrap().rows.is_empty() {
+            Store::create_over(image, &keys, rng).unwrap()
+        } else {
+            Store::open_over(image, &keys, rng).unwrap()
+        }
+    }
+
+    fn open(&mut self, home: &Home, user: &str) -> Client {
+        let surroundings = self.surroundings();
+        match home {
+            Home::Memory(..) => {
+                let store = self.store(home);
+                Client::with_store(store, user, surroundings).unwrap()
+            }
+            Home::Disk(path) => {
+                let key = Key::raw([5; 32]);
+                Client::start_open_or_create_in(path, key, user, surroundings)
+                    .wait()
+                    .unwrap()
+            }
+        }
+    }
+
+    /// Changes a device's rows behind its back, while it is switched off. Only in memory.
+    pub fn edit_rows(&mut self, who: Who, edit: impl FnOnce(&mut Staged<'_>)) {
+        self.client(who).close().unwrap();
+        let home = self.parties[who.0].home.clone();
+        let store = self.store(&home);
+        let mut rows = Staged::new(&store);
+        edit(&mut rows);
+        let changes = rows.into_changes();
+        store.commit_blocking(changes).unwrap();
+        store.close().unwrap();
+        self.switch_on(who);
+    }
+
+    /// The client of a device that is switched on.
+    #[must_use]
+    pub fn client(&self, who: Who) -> &Client {
+        self.parties[who.0].client.as_ref().unwrap()
+    }
+
+    /// The address of a device.
+    #[must_use]
+    pub fn address(&self, who: Who) -> &DeviceAddress {
+        &self.parties[who.0].address
+    }
+
+    /// Where a device in memory keeps its rows.
+    #[must_use]
+    pub fn shelf(&self, who: Who) -> &Shelf {
+        match &self.parties[who.0].home {
+            Home::Memory(shelf, _) => shelf,
+            Home::Disk(_) => panic!("a world in memory"),
+        }
+    }
+
+    /// Where a device on disk keeps its rows.
+    #[must_use]
+    pub fn path(&self, who: Who) -> &std::path::Path {
+        match &self.parties[who.0].home {
+            Home::Disk(path) => path,
+            Home::Memory(..) => panic!("a world on disk"),
+        }
+    }
+
+    /// Closes a client and opens it again.
+    pub fn restart(&mut self, who: Who) {
+        self.note(format!("restart {}", who.0));
+        self.client(who).close().unwrap();
+        self.switch_on(who);
+    }
+
+    /// Cuts the power, and opens the client again on what was on stable storage. Only in memory.
+    pub fn crash(&mut self, who: Who) {
+        self.note(format!("crash {}", who.0));
+        let shelf = self.shelf(who).after_power_cut();
+        let party = &mut self.parties[who.0];
+        if let Home::Memory(old, _) = &mut party.home {
+            *old = shelf;
+        }
+        self.switch_on(who);
+    }
+
+    fn switch_on(&mut self, who: Who) {
+        let party = &mut self.parties[who.0];
+        party.client = None;
+        let (home, user) = (party.home.clone(), party.user.clone());
+        let client = self.open(&home, &user);
+        self.parties[who.0].client = Some(client);
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, who: Who, to: &str, text: &[u8]) -> MessageId {
+        let id = self.client(who).send_encrypted_message(to, text).unwrap();
+        self.note(format!("send {} to {to}: {id}", who.0));
+        id
+    }
+
+    /// The tasks of a device, as they are offered now. An envelope is the same whenever it is offered.
+    pub fn tasks(&mut self, who: Who) -> Vec<Task> {
+        let tasks = self.client(who).tasks().unwrap();
+        for task in &tasks {
+            if let Task::Deliver { envelope, .. } = task {
+                let id = *Envelope::decode(envelope).unwrap().id().as_bytes();
+                let first = self.envelopes.entry(id).or_insert_with(|| envelope.clone());
+                assert_eq!(first, envelope, "one salt, two frames");
+            }
+        }
+        tasks
+    }
+
+    /// Every envelope that was ever offered, by its id.
+    #[must_use]
+    pub fn envelopes(&self) -> &BTreeMap<[u8; 16], Vec<u8>> {
+        &self.envelopes
+    }
+
+    /// Does one task.
+    pub fn perform(&mut self, who: Who, task: &Task) {
+        let id = task.id();
+        let reply = match task {
+            Task::Deliver { envelope, .. } => {
+                let id = hex::encode(&sha256(&[envelope])[..8]);
+                self.note(format!("deliver {}: {id}", who.0));
+                self.server.deliver(envelope).map(|()| Vec::new())
+            }
+            Task::FetchDevices { query, .. } => self.server.lists(query),
+            Task::FetchBundles { query, .. } => self.server.bundles(query),
+            Task::PublishPreKeys { upload, .. } => {
+                self.server.upload_pre_keys(self.address(who), upload)
+            }
+            Task::PublishDevices { lists, .. } => self.server.publish_lists(lists),
+            _ => panic!("a task that this world does not know"),
+        };
+        match reply {
+            Ok(reply) => self.finish(who, id, task, &reply),
+            Err(error) => self.fail(who, id, &error),
+        }
+    }
+
+    fn finish(&mut self, who: Who, id: TaskId, task: &Task, reply: &[u8]) {
+        let client = self.client(who);
+        let refused = match task {
+            Task::Deliver { .. } => None,
+            _ => client.supply(id, reply).err(),
+        };
+        client.done(id).unwrap();
+        let outcome = refused.map_or("done", |error| error.code());
+        self.note(format!("task {} of {}: {outcome}", id, who.0));
+    }
+
+    fn fail(&mut self, who: Who, id: TaskId, error: &DirectoryError) {
+        self.note(format!("task {} of {}: {error}", id, who.0));
+        let failure = match error {
+            DirectoryError::NoSuchUser => Failure::NoSuchUser,
+            DirectoryError::NoSuchDevice { list } => Failure::NoSuchDevice(Some(list.clone())),
+            DirectoryError::Full => Failure::Full(60_000),
+            DirectoryError::Conflict { newest } => Failure::Conflict(newest.clone()),
+            DirectoryError::Refused(_) => Failure::Refused(1),
+            _ => panic!("the server failed"),
+        };
+        self.client(who).failed(id, &failure).unwrap();
+    }
+
+    /// Does all the tasks of a device, and those that follow from them; says how many.
+    pub fn work(&mut self, who: Who) -> usize {
+        let mut count = 0;
+        for _ in 0..10 {
+            let tasks = self.tasks(who);
+            if tasks.is_empty() {
+                break;
+            }
+            count += tasks.len();
+            for task in &tasks {
+                self.perform(who, task);
+            }
+        }
+        count
+    }
+
+    /// Gives an envelope to a device, and takes over its messages.
+    pub fn receive(&mut self, who: Who, envelope: &[u8]) -> Received {
+        let received = self
+            .client(who)
+            .receive_encrypted_message(envelope)
+            .unwrap();
+        let outcome = received.refused().map_or("fine", |refusal| refusal.code());
+        self.note(format!("receive {}: {outcome}", who.0));
+        received
+    }
+
+    /// The application takes over everything in a device's inbox.
+    pub fn read(&mut self, who: Who) -> usize {
+        let messages = self.client(who).inbox().unwrap();
+        for message in &messages {
+            let said = (message.from().to_owned(), message.bytes().to_vec());
+            self.client(who).acknowledge(message.id()).unwrap();
+            let party = &mut self.parties[who.0];
+            // After a crash a message may be offered again, as the same.
+            match party.offered.insert(message.id(), said.clone()) {
+                Some(before) => assert_eq!(before, said, "a message changed"),
+                None => party.heard.push(said),
+            }
+        }
+        messages.len()
+    }
+
+    /// What the applications of a device took over so far: sender and bytes.
+    #[must_use]
+    pub fn heard(&self, who: Who) -> Vec<(String, Vec<u8>)> {
+        self.parties[who.0].heard.clone()
+    }
+
+    /// The envelopes that wait for a device at the server.
+    #[must_use]
+    pub fn waiting(&self, who: Who) -> Vec<(Salt, Vec<u8>)> {
+        self.server.fetch(self.address(who), 5_000).unwrap()
+    }
+
+    /// The server forgets an envelope.
+    pub fn forget(&self, who: Who, id: &Salt) {
+        self.server.forget(self.address(who), id).unwrap();
+    }
+
+    /// Brings a device what waits for it, as the weather lets it; says how many envelopes arrived.
+    pub fn poll(&mut self, who: Who) -> usize {
+        let mut air: Vec<(Salt, Vec<u8>)> = Vec::new();
+        for (id, envelope) in self.waiting(who) {
+            if self.chance(self.weather.lost) {
+                self.forget(who, &id);
+                continue;
+            }
+            if self.chance(self.weather.delayed) {
+                continue;
+            }
+            if self.chance(self.weather.corrupted) {
+                let mut bad = envelope.clone();
+                let at = self.below(bad.len() * 8);
+                bad[at / 8] ^= 1 << (at % 8);
+                air.push((Salt::from_bytes([0; 16]), bad));
+                continue;
+            }
+            if self.chance(self.weather.duplicated) {
+                air.push((id, envelope.clone()));
+            }
+            air.push((id, envelope));
+        }
+        if self.weather.reordered {
+            for place in (1..air.len()).rev() {
+                let other = self.below(place + 1);
+                air.swap(place, other);
+            }
+        }
+        for (id, envelope) in &air {
+            if self.receive(who, envelope).transport() == Transport::Forget {
+                self.forget(who, id);
+            }
+        }
+        air.len()
+    }
+
+    /// Calm weather until nothing moves any more.
+    pub fn settle(&mut self) {
+        let weather = std::mem::replace(&mut self.weather, Weather::CALM);
+        let mut quiet = 0;
+        for _ in 0..100 {
+            let mut moved = 0;
+            for place in 0..self.parties.len() {
+                let who = Who(place);
+                moved += self.work(who) + self.poll(who) + self.read(who);
+            }
+            quiet = if moved == 0 { quiet + 1 } else { 0 };
+            // Once more after a minute: some tasks are put off.
+            if quiet == 2 {
+                self.weather = weather;
+                return;
+            }
+            if quiet == 1 {
+                self.wait(60_001);
+            }
+        }
+        panic!("the world does not settle");
+    }
+}
