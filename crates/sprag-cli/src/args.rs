@@ -1,0 +1,188 @@
+//! What stands on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// End-to-end encrypted chat over any transport: a folder, files, pipes
+///
+/// Try it without anything: `sprag demo`.
+#[derive(Debug, Parser)]
+#[command(name = "sprag", version, after_long_help = NOTES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const NOTES: &str = "\
+Keys:
+  A profile opens with the file of --key-file, else with the passphrase in SPRAG_PASSPHRASE,
+  else with a passphrase that is asked for.
+
+Transports:
+  With --server, commands exchange with that folder whatever waits. Without, `sprag tasks --out DIR`
+  writes what the network must do as files, and `sprag receive FILE` takes what it brought.
+
+Exit codes:
+    0  done
+    1  failed: an internal error, or a newer version is needed
+    2  wrong call: arguments, no profile here, a profile of somebody else
+    3  wrong passphrase or key
+    4  another process has the profile open
+    5  the profile is damaged
+    6  refused, or the user must decide: a forged or repeated envelope, a changed identity
+    7  there is no such user or message
+    8  not now: a full disk, a full outbox, a file or folder that cannot be used
+  141  nobody reads the output any more";
+
+/// Options of all commands.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Folder of the profile [default: ~/.sprag]
+    #[arg(long, global = true, value_name = "DIR", env = "SPRAG_HOME")]
+    pub(crate) home: Option<PathBuf>,
+    /// File that holds the key of the profile; `init` makes it
+    #[arg(long, global = true, value_name = "FILE", env = "SPRAG_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Folder over which users exchange: on this machine, or synchronised
+    #[arg(long, global = true, value_name = "DIR", env = "SPRAG_SERVER")]
+    pub(crate) server: Option<PathBuf>,
+    /// Print one JSON object per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a profile: keys, a signed device list, prekeys
+    Init(InitArgs),
+    /// Send a message
+    Send(SendArgs),
+    /// Take what came in, and print messages
+    Receive(ReceiveArgs),
+    /// Exchange with the server whatever waits, and print nothing of it yet
+    Sync,
+    /// Show what the network must do, or say what it did
+    Tasks(TasksArgs),
+    /// Write a prekey bundle of ours, for one person who wants to write to us without a server
+    Bundle(BundleArgs),
+    /// Show the number that two people compare to know that nobody stands between them
+    SafetyNumber(SafetyNumberArgs),
+    /// Go on with somebody who is new, or whose identity changed: compare safety numbers first
+    Accept(UserArgs),
+    /// Show this profile, or what became of a message
+    Status(StatusArgs),
+    /// Show what happened that nobody asked for
+    Events(EventsArgs),
+    /// Let two people talk in a temporary folder, and measure it
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Your name: 1 to 255 bytes
+    pub(crate) user: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    /// Whom to
+    pub(crate) user: String,
+    /// The message; without it, or with `-`, standard input to its end. Other users of this machine may see arguments
+    pub(crate) text: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiveArgs {
+    /// Envelopes: a file with one as it is, or with one per line in hexadecimal; `-` is standard input
+    pub(crate) files: Vec<PathBuf>,
+    /// Print nothing but the bytes of the messages
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TasksArgs {
+    /// Write each task's bytes to DIR/<ID>.<KIND>
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Give the reply to a task
+    #[arg(long, num_args = 2, value_names = ["ID", "FILE"])]
+    pub(crate) supply: Vec<OsString>,
+    /// A task was done
+    #[arg(long, value_name = "ID")]
+    pub(crate) done: Vec<u64>,
+    /// A task failed: no-such-user, no-such-device, not-yet, full, refused
+    #[arg(long, num_args = 2, value_names = ["ID", "REASON"])]
+    pub(crate) failed: Vec<String>,
+    /// Offer a refused task again
+    #[arg(long, value_name = "ID")]
+    pub(crate) retry: Vec<u64>,
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Reason {
+    NoSuchUser,
+    NoSuchDevice,
+    NotYet,
+    Full,
+    Refused,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BundleArgs {
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SafetyNumberArgs {
+    /// With whom
+    pub(crate) user: String,
+    /// Compare with what the other side shows: 60 digits, or the bytes of the QR code in hexadecimal
+    #[arg(long, value_name = "CODE")]
+    pub(crate) scan: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserArgs {
+    /// Whom
+    pub(crate) user: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// What `send` printed
+    pub(crate) message: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Only those after this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) since: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Work in DIR, which must be new or empty, and leave everything there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+}

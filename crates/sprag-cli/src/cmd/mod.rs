@@ -1,0 +1,45 @@
+//! The commands, one file for each.
+
+mod accept;
+mod bundle;
+mod demo;
+mod events;
+mod init;
+mod receive;
+mod safety_number;
+mod send;
+mod status;
+mod sync;
+mod tasks;
+
+use crate::args::{Cli, Command};
+use crate::error::{CliError, Exit};
+use crate::output::Output;
+use crate::profile::Profile;
+
+/// Runs a command to its end: what it changed is on stable storage when this returns.
+pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
+    let profile = match &cli.command {
+        Command::Demo(args) => return demo::run(args, output),
+        Command::Init(args) => Profile::open_or_create(&cli.global, &args.user)?,
+        _ => Profile::open(&cli.global)?,
+    };
+    let ended = match &cli.command {
+        Command::Init(_) => init::run(&profile, output),
+        Command::Send(args) => send::run(&profile, args, output),
+        Command::Receive(args) => receive::run(&profile, args, output),
+        Command::Sync => sync::run(&profile, output),
+        Command::Tasks(args) => tasks::run(&profile, args, output),
+        Command::Bundle(args) => bundle::run(&profile, args, output),
+        Command::SafetyNumber(args) => safety_number::run(&profile, args, output),
+        Command::Accept(args) => accept::run(&profile, args, output),
+        Command::Status(args) => status::run(&profile, args, output),
+        Command::Events(args) => events::run(&profile, args, output),
+        Command::Demo(_) => Ok(Exit::Ok),
+    };
+    // Writes what is lazy, acknowledgements among it.
+    let closed = profile.client.close();
+    let exit = ended?;
+    closed?;
+    Ok(exit)
+}

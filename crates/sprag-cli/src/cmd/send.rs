@@ -1,0 +1,58 @@
+//! `sprag send`: a message to all devices of a user.
+
+use std::path::Path;
+
+use sprag::CopyStatus;
+use zeroize::Zeroizing;
+
+use crate::args::SendArgs;
+use crate::error::{CliError, Exit};
+use crate::input;
+use crate::line::{Line, copies};
+use crate::output::Output;
+use crate::profile::Profile;
+
+pub(super) fn run(
+    profile: &Profile,
+    args: &SendArgs,
+    output: &mut Output,
+) -> Result<Exit, CliError> {
+    let text = match args.text.as_deref() {
+        None | Some("-") => input::read(Path::new("-"))?,
+        Some(text) => Zeroizing::new(text.as_bytes().to_vec()),
+    };
+    let client = &profile.client;
+    let id = client.send_encrypted_message(&args.user, &text)?;
+    let ran = profile.run_tasks(output)?;
+    let status = client.status(id)?.unwrap_or_default();
+    let nobody = !status.is_empty()
+        && status.iter().all(|copy| {
+            matches!(
+                copy.status,
+                CopyStatus::NoSuchUser | CopyStatus::NoSuchDevice
+            )
+        });
+    output.line(&Line::Sent {
+        id: id.to_string(),
+        user: args.user.clone(),
+        copies: copies(status),
+    })?;
+    if nobody {
+        return Err(CliError::NotFound(format!(
+            "user {} on the server; the message was not sent",
+            args.user
+        )));
+    }
+    if client
+        .contact(&args.user)?
+        .is_some_and(|contact| contact.changed)
+    {
+        return Err(CliError::Refused(format!(
+            "{0} has another identity; the message waits until you decide: compare safety numbers, \
+             then `sprag accept {0}` or not",
+            args.user
+        )));
+    }
+    profile.tell_waiting(output)?;
+    Ok(super::sync::exit(ran.questions))
+}

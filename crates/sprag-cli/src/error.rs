@@ -1,0 +1,173 @@
+//! What can go wrong, how the program ends then, and what people are told to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use sprag::{Action, KeyError, Question};
+use sprag_directory::{DirectoryError, StorageError};
+
+/// How the program ends: stable, and told in `--help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    WrongKey = 3,
+    InUse = 4,
+    Damaged = 5,
+    Refused = 6,
+    NotFound = 7,
+    Later = 8,
+    ClosedPipe = 141,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error(transparent)]
+    Client(#[from] sprag::Error),
+    /// A key that could not be made or read before the profile was asked.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("there is no profile in {}", .0.display())]
+    NoProfile(PathBuf),
+    #[error("{0}")]
+    Usage(String),
+    #[error("there is no {0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{}: {cause}", path.display())]
+    File { path: PathBuf, cause: io::Error },
+    #[error("the server's folder: {0}")]
+    Server(#[from] StorageError),
+    #[error("output: {0}")]
+    Output(io::Error),
+    /// Whoever read our output went away.
+    #[error("nobody reads the output")]
+    ClosedPipe,
+    /// A demonstration that did not show what it was to show.
+    #[error("the demo failed: {0}")]
+    Demo(&'static str),
+}
+
+impl CliError {
+    pub(crate) fn file(path: &Path, cause: io::Error) -> Self {
+        Self::File {
+            path: path.to_path_buf(),
+            cause,
+        }
+    }
+
+    pub(crate) fn output(cause: io::Error) -> Self {
+        match cause.kind() {
+            io::ErrorKind::BrokenPipe => Self::ClosedPipe,
+            _ => Self::Output(cause),
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => match error.action() {
+                _ if error.code() == "needs_bundle" => Exit::NotFound,
+                _ if error.code() == "key_unreadable" => Exit::WrongKey,
+                Action::Drop | Action::AskUser(Question::AcceptIdentity) => Exit::Refused,
+                Action::AskUser(Question::Key) => Exit::WrongKey,
+                Action::AskUser(Question::EndOtherProcess) => Exit::InUse,
+                Action::AskUser(Question::Restore) => Exit::Damaged,
+                Action::AskUser(Question::FreeSpace) | Action::Retry => Exit::Later,
+                Action::FixCall => Exit::Usage,
+                _ => Exit::Failed,
+            },
+            Self::Key(_) => Exit::WrongKey,
+            Self::NoProfile(_) | Self::Usage(_) => Exit::Usage,
+            Self::NotFound(_) => Exit::NotFound,
+            Self::Refused(_) => Exit::Refused,
+            Self::File { .. } | Self::Server(_) | Self::Output(_) => Exit::Later,
+            Self::ClosedPipe => Exit::ClosedPipe,
+            Self::Demo(_) => Exit::Failed,
+        }
+    }
+
+    /// A short name that does not change, for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Client(error) => error.code(),
+            Self::Key(_) => "key_unreadable",
+            Self::NoProfile(_) => "no_profile",
+            Self::Usage(_) => "bad_input",
+            Self::NotFound(_) => "not_found",
+            Self::Refused(_) => "refused",
+            Self::File { .. } => "file",
+            Self::Server(_) => "server",
+            Self::Output(_) => "output",
+            Self::ClosedPipe => "closed_pipe",
+            Self::Demo(_) => "demo",
+        }
+    }
+
+    /// What the user can do.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Client(error) => return client_advice(error),
+            Self::NoProfile(_) => NO_PROFILE,
+            Self::Key(KeyError::Permissions) => "run `chmod 600` on the key file",
+            Self::Key(_) => "look at the file of --key-file",
+            Self::Server(_) => "look at the folder of --server",
+            _ => return None,
+        })
+    }
+}
+
+const NO_PROFILE: &str = "make a profile with `sprag init USER`, or choose another --home";
+
+fn client_advice(error: &sprag::Error) -> Option<&'static str> {
+    Some(match error.code() {
+        "no_profile" => NO_PROFILE,
+        "other_user" => "choose another --home",
+        "wrong_key" => "try again with the right passphrase or --key-file",
+        "key_unreadable" => "look at the file of --key-file: it must be there, and yours alone",
+        "store_in_use" => "wait for the other program, or end it",
+        "store_damaged" => "make a new profile; this one may not be believed any more",
+        "store_full" => "make room on the disk, and look whether it was done",
+        "store_version" | "unsupported_version" => "install a newer version of sprag",
+        "store_failed" | "store_poisoned" => "look at the disk, and whether it was done",
+        "outbox_full" => "run `sprag sync`, or hand over what `sprag tasks` shows",
+        "needs_bundle" => "send a message first, or run `sprag sync`",
+        "untrusted_identity" | "forked_list" | "list_mismatch" => {
+            "compare safety numbers, then `sprag accept USER` or not"
+        }
+        _ => return None,
+    })
+}
+
+/// The number under which the outbox keeps why a server refused a task.
+pub(crate) fn refusal_number(error: &DirectoryError) -> u32 {
+    const CODES: [&str; 10] = [
+        "malformed",
+        "bad_signature",
+        "other_account_key",
+        "not_a_chain",
+        "missing_lists",
+        "not_a_new_account",
+        "used_pre_key_id",
+        "too_many_pre_keys",
+        "wrong_key_kind",
+        "used_envelope_id",
+    ];
+    let code = match error {
+        DirectoryError::Refused(refusal) => refusal.code(),
+        _ => return 0,
+    };
+    let place = CODES.iter().position(|known| *known == code);
+    place
+        .and_then(|place| u32::try_from(place + 1).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,292 @@
+//! Results: what commands give, and what programs read as JSON.
+
+use serde::{Serialize, Serializer};
+use sprag::{CopyStatus, Event, Message, Refusal, Status, Task};
+use zeroize::Zeroizing;
+
+/// A result. Its JSON form has a `type` and always the same keys; keys may be added, never changed.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Line {
+    Profile {
+        user: String,
+        device: u32,
+        tasks: usize,
+        inbox: usize,
+    },
+    Sent {
+        id: String,
+        user: String,
+        copies: Vec<CopyLine>,
+    },
+    Status {
+        id: String,
+        copies: Vec<CopyLine>,
+    },
+    Message(MessageLine),
+    Refused {
+        source: String,
+        code: &'static str,
+        kept: bool,
+    },
+    Task(TaskLine),
+    TaskEnded {
+        id: u64,
+        how: &'static str,
+    },
+    Bundle {
+        user: String,
+        file: String,
+        bytes: usize,
+    },
+    SafetyNumber {
+        user: String,
+        digits: String,
+        code: String,
+        matches: Option<bool>,
+    },
+    Contact {
+        user: String,
+        accepted: bool,
+        changed: bool,
+        devices: Vec<u32>,
+    },
+    Event(EventLine),
+    Synced {
+        tasks_done: usize,
+        tasks_waiting: usize,
+        envelopes: usize,
+        refused: usize,
+        inbox: usize,
+    },
+    Step {
+        text: String,
+    },
+    Figures(Figures),
+}
+
+/// One device's copy of a message.
+#[derive(Debug, Serialize)]
+pub(crate) struct CopyLine {
+    pub(crate) to: String,
+    pub(crate) status: &'static str,
+}
+
+/// A received message. Its bytes are in `text` if they are UTF-8, else in `hex`.
+#[derive(Serialize)]
+pub(crate) struct MessageLine {
+    pub(crate) number: u64,
+    pub(crate) id: String,
+    pub(crate) from: String,
+    pub(crate) device: u32,
+    pub(crate) sent_at: u64,
+    pub(crate) received_at: u64,
+    pub(crate) accepted: bool,
+    #[serde(serialize_with = "secret")]
+    pub(crate) text: Option<Zeroizing<String>>,
+    #[serde(serialize_with = "secret")]
+    pub(crate) hex: Option<Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for MessageLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MessageLine")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that the network must do.
+#[derive(Debug, Serialize)]
+pub(crate) struct TaskLine {
+    pub(crate) id: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) user: Option<String>,
+    pub(crate) device: Option<u32>,
+    pub(crate) hex: String,
+    pub(crate) file: Option<String>,
+}
+
+/// Something that happened.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventLine {
+    pub(crate) number: u64,
+    pub(crate) event: &'static str,
+    pub(crate) user: Option<String>,
+    pub(crate) device: Option<u32>,
+    pub(crate) task: Option<u64>,
+    pub(crate) code: Option<String>,
+}
+
+/// What a run of the demo measured.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) messages: usize,
+    pub(crate) wire_bytes: usize,
+    pub(crate) bundle_bytes: usize,
+    pub(crate) first_envelope_bytes: usize,
+    pub(crate) next_envelope_bytes: usize,
+    pub(crate) measured: usize,
+    pub(crate) send_median_us: u128,
+    pub(crate) receive_median_us: u128,
+    pub(crate) open_with_passphrase_ms: u128,
+    pub(crate) open_with_key_file_ms: u128,
+    pub(crate) disk_bytes: u64,
+    pub(crate) total_ms: u128,
+}
+
+impl Line {
+    pub(crate) fn message(message: &Message) -> Self {
+        let bytes = message.bytes();
+        let text = std::str::from_utf8(bytes).ok();
+        Self::Message(MessageLine {
+            number: message.id().get(),
+            id: message.message_id().to_string(),
+            from: message.from().to_owned(),
+            device: message.from_device(),
+            sent_at: message.sent_at(),
+            received_at: message.received_at(),
+            accepted: message.is_accepted(),
+            text: text.map(|text| text.to_owned().into()),
+            hex: text.is_none().then(|| hex::encode(bytes).into()),
+        })
+    }
+
+    pub(crate) fn refused(source: String, refusal: Refusal, kept: bool) -> Self {
+        Self::Refused {
+            source,
+            code: refusal.code(),
+            kept,
+        }
+    }
+
+    pub(crate) fn task(task: &Task, file: Option<String>) -> Self {
+        let (user, device) = match task {
+            Task::Deliver { to, .. } => {
+                (Some(to.user().as_str().to_owned()), Some(to.device().get()))
+            }
+            Task::FetchDevices { user, .. } | Task::FetchBundles { user, .. } => {
+                (Some(user.as_str().to_owned()), None)
+            }
+            _ => (None, None),
+        };
+        Self::Task(TaskLine {
+            id: task.id().get(),
+            kind: task_kind(task),
+            user,
+            device,
+            hex: hex::encode(task_bytes(task)),
+            file,
+        })
+    }
+
+    pub(crate) fn event(number: u64, event: &Event) -> Self {
+        let mut line = EventLine {
+            number,
+            event: "other",
+            user: None,
+            device: None,
+            task: None,
+            code: None,
+        };
+        let mut from = None;
+        match event {
+            Event::IdentityChanged { user, .. } => {
+                line.event = "identity_changed";
+                line.user = Some(user.as_str().to_owned());
+            }
+            Event::ProvisionalReplaced { user, .. } => {
+                line.event = "provisional_replaced";
+                line.user = Some(user.as_str().to_owned());
+            }
+            Event::ListMismatch { user, .. } => {
+                line.event = "list_mismatch";
+                line.user = Some(user.as_str().to_owned());
+            }
+            Event::ReplyRefused { task, error, .. } => {
+                line.event = "reply_refused";
+                line.task = Some(task.get());
+                line.code = Some(sprag::Error::from(*error).code().to_owned());
+            }
+            Event::TaskRefused { task, code, .. } => {
+                line.event = "task_refused";
+                line.task = Some(task.get());
+                line.code = Some(code.to_string());
+            }
+            Event::Unreadable {
+                from: by, error, ..
+            } => {
+                line.event = "unreadable";
+                line.code = Some(sprag::Error::from(*error).code().to_owned());
+                from = Some(by);
+            }
+            Event::BadContent { from: by, .. } => {
+                line.event = "bad_content";
+                from = Some(by);
+            }
+            Event::Unsupported { from: by, .. } => {
+                line.event = "unsupported";
+                from = Some(by);
+            }
+            _ => {}
+        }
+        if let Some(from) = from {
+            line.user = Some(from.user().as_str().to_owned());
+            line.device = Some(from.device().get());
+        }
+        Self::Event(line)
+    }
+}
+
+/// The name of a task's kind: the ending of its file, too.
+pub(crate) fn task_kind(task: &Task) -> &'static str {
+    match task {
+        Task::Deliver { .. } => "deliver",
+        Task::FetchDevices { .. } => "fetch-devices",
+        Task::FetchBundles { .. } => "fetch-bundles",
+        Task::PublishPreKeys { .. } => "publish-pre-keys",
+        Task::PublishDevices { .. } => "publish-devices",
+        _ => "other",
+    }
+}
+
+/// What the network moves for a task.
+pub(crate) fn task_bytes(task: &Task) -> &[u8] {
+    match task {
+        Task::Deliver { envelope, .. } => envelope,
+        Task::FetchDevices { query, .. } | Task::FetchBundles { query, .. } => query,
+        Task::PublishPreKeys { upload, .. } => upload,
+        Task::PublishDevices { lists, .. } => lists,
+        _ => &[],
+    }
+}
+
+pub(crate) fn copies(statuses: Vec<Status>) -> Vec<CopyLine> {
+    let line = |copy: Status| CopyLine {
+        to: copy.to,
+        status: copy_status(copy.status),
+    };
+    statuses.into_iter().map(line).collect()
+}
+
+fn copy_status(status: CopyStatus) -> &'static str {
+    match status {
+        CopyStatus::Waiting => "waiting",
+        CopyStatus::Sealed => "sealed",
+        CopyStatus::HandedOver => "handed_over",
+        CopyStatus::Received => "received",
+        CopyStatus::NoSuchUser => "no_such_user",
+        CopyStatus::NoSuchDevice => "no_such_device",
+        CopyStatus::Expired => "expired",
+        _ => "other",
+    }
+}
+
+fn secret<S: Serializer>(
+    text: &Option<Zeroizing<String>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    text.as_ref()
+        .map(|text| text.as_str())
+        .serialize(serializer)
+}

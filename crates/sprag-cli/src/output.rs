@@ -1,0 +1,320 @@
+//! The only place that prints: results to standard output, everything else to standard error.
+
+use std::io::{self, BufWriter, Stderr, Stdout, Write};
+
+use zeroize::Zeroizing;
+
+use crate::error::CliError;
+use crate::line::{EventLine, Figures, Line, MessageLine};
+
+/// Where results go, and how.
+pub(crate) struct Output {
+    json: bool,
+    out: BufWriter<Stdout>,
+    err: Stderr,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self {
+            json,
+            out: BufWriter::new(io::stdout()),
+            err: io::stderr(),
+        }
+    }
+
+    /// Prints a result.
+    pub(crate) fn line(&mut self, line: &Line) -> Result<(), CliError> {
+        if self.json {
+            serde_json::to_writer(&mut self.out, line)
+                .map_err(io::Error::from)
+                .and_then(|()| self.out.write_all(b"\n"))
+        } else {
+            let text = Zeroizing::new(text(line));
+            self.out.write_all(text.as_bytes())
+        }
+        .map_err(CliError::output)
+    }
+
+    /// Prints bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.out.write_all(bytes).map_err(CliError::output)
+    }
+
+    /// Prints a block that is for people only.
+    pub(crate) fn picture(&mut self, picture: &str) -> Result<(), CliError> {
+        if self.json {
+            return Ok(());
+        }
+        writeln!(self.out, "{picture}").map_err(CliError::output)
+    }
+
+    /// All results have left this program.
+    pub(crate) fn flush(&mut self) -> Result<(), CliError> {
+        self.out.flush().map_err(CliError::output)
+    }
+
+    /// Tells something that is no result. Nobody needs to listen.
+    pub(crate) fn note(&mut self, text: &str) {
+        let _ = writeln!(self.err, "sprag: {}", printable(text));
+    }
+
+    /// Tells why the program ends.
+    pub(crate) fn error(&mut self, error: &CliError) {
+        if matches!(error, CliError::ClosedPipe) {
+            return;
+        }
+        // Results that were there before it come before it.
+        let _ = self.out.flush();
+        if self.json {
+            let object = serde_json::json!({
+                "type": "error",
+                "code": error.code(),
+                "exit": error.exit() as u8,
+                "message": error.to_string(),
+                "advice": error.advice(),
+            });
+            let _ = writeln!(self.err, "{object}");
+            return;
+        }
+        self.note(&error.to_string());
+        if let Some(advice) = error.advice() {
+            self.note(advice);
+        }
+    }
+}
+
+/// A result for people. What others wrote is made harmless for the terminal.
+fn text(line: &Line) -> String {
+    match line {
+        Line::Profile {
+            user,
+            device,
+            tasks,
+            inbox,
+        } => format!(
+            "{}, device {device}: {tasks} tasks for the network, {inbox} messages to read\n",
+            printable(user)
+        ),
+        Line::Sent { id, copies, .. } | Line::Status { id, copies } => {
+            let copies = copies
+                .iter()
+                .map(|copy| format!("  {}  {}\n", printable(&copy.to), copy.status));
+            std::iter::once(format!("{id}\n")).chain(copies).collect()
+        }
+        Line::Message(message) => message_text(message),
+        Line::Refused { source, code, kept } => format!(
+            "refused: {} ({code}){}\n",
+            printable(source),
+            if *kept { ", to be tried again" } else { "" }
+        ),
+        Line::Task(task) => format!(
+            "{}  {}  {}{}\n",
+            task.id,
+            task.kind,
+            task.user.as_deref().map(printable).unwrap_or_default(),
+            task.file
+                .as_deref()
+                .map(|file| format!("  -> {}", printable(file)))
+                .unwrap_or_default()
+        ),
+        Line::TaskEnded { id, how } => format!("{id}  {how}\n"),
+        Line::Bundle { user, file, bytes } => format!(
+            "{bytes} bytes to {}: for one person who wants to write to {}\n",
+            printable(file),
+            printable(user)
+        ),
+        Line::SafetyNumber {
+            digits, matches, ..
+        } => {
+            let verdict = match matches {
+                None => "",
+                Some(true) => "they match\n",
+                Some(false) => "THEY DIFFER: somebody may stand between\n",
+            };
+            format!("{}{verdict}", grouped(digits))
+        }
+        Line::Contact {
+            user,
+            accepted,
+            changed,
+            devices,
+        } => format!(
+            "{}: {}{}, {} devices\n",
+            printable(user),
+            if *accepted {
+                "accepted"
+            } else {
+                "not accepted"
+            },
+            if *changed { ", identity changed" } else { "" },
+            devices.len()
+        ),
+        Line::Event(event) => event_text(event),
+        Line::Synced {
+            tasks_done,
+            tasks_waiting,
+            envelopes,
+            refused,
+            inbox,
+        } => format!(
+            "{tasks_done} tasks done, {tasks_waiting} wait; {envelopes} envelopes came, {refused} refused; \
+             {inbox} messages to read\n"
+        ),
+        Line::Step { text } => format!("{}\n", printable(text)),
+        Line::Figures(figures) => figures_text(figures),
+    }
+}
+
+fn message_text(message: &MessageLine) -> String {
+    let stranger = if message.accepted {
+        ""
+    } else {
+        " (not accepted)"
+    };
+    let mut text = format!("{}{stranger}: ", printable(&message.from));
+    match (&message.text, &message.hex) {
+        (Some(content), _) => {
+            // Further lines are indented, so that none of them looks like another message.
+            let mut lines = content.strip_suffix('\n').unwrap_or(content).split('\n');
+            text.push_str(&printable(lines.next().unwrap_or_default()));
+            for line in lines {
+                text.push_str("\n    ");
+                text.push_str(&printable(line));
+            }
+        }
+        (None, Some(hex)) => text.push_str(&format!(
+            "[{} bytes that are not text: they are printed by --raw and --json]",
+            hex.len() / 2
+        )),
+        (None, None) => {}
+    }
+    text.push('\n');
+    text
+}
+
+fn event_text(event: &EventLine) -> String {
+    let user = event.user.as_deref().map(printable).unwrap_or_default();
+    let code = event.code.as_deref().unwrap_or_default();
+    let task = event.task.unwrap_or_default();
+    let what = match event.event {
+        "identity_changed" => format!(
+            "{user} has another identity: compare safety numbers, then `sprag accept {user}` or not"
+        ),
+        "provisional_replaced" => {
+            format!("what was remembered of {user} gave way to what the server says")
+        }
+        "list_mismatch" => {
+            format!("{user} saw a device list of ours that we never signed: compare safety numbers")
+        }
+        "reply_refused" => format!("the reply to task {task} was refused ({code})"),
+        "task_refused" => format!("the server refused task {task} ({code})"),
+        "unreadable" => format!("a message of {user} could not be read ({code})"),
+        "bad_content" => format!("a message of {user} broke the rules"),
+        "unsupported" => format!("a message of {user} needs a newer version"),
+        _ => "something that this version has no words for".to_owned(),
+    };
+    format!("{}  {what}\n", event.number)
+}
+
+fn figures_text(figures: &Figures) -> String {
+    let Figures {
+        messages,
+        wire_bytes,
+        bundle_bytes,
+        first_envelope_bytes,
+        next_envelope_bytes,
+        measured,
+        send_median_us,
+        receive_median_us,
+        open_with_passphrase_ms,
+        open_with_key_file_ms,
+        disk_bytes,
+        total_ms,
+    } = figures;
+    format!(
+        "Measured in this run:\n\
+         \x20 messages opened            {messages}\n\
+         \x20 bytes on the wire          {wire_bytes}\n\
+         \x20 fetching a prekey bundle   {bundle_bytes} bytes\n\
+         \x20 the first envelope         {first_envelope_bytes} bytes, handshake included\n\
+         \x20 an envelope after a reply  {next_envelope_bytes} bytes\n\
+         \x20 a durable send             {send_median_us} us (median of {measured})\n\
+         \x20 a durable receive          {receive_median_us} us (median of {measured})\n\
+         \x20 opening with a passphrase  {open_with_passphrase_ms} ms (Argon2id)\n\
+         \x20 opening with a key file    {open_with_key_file_ms} ms\n\
+         \x20 both stores on disk        {disk_bytes} bytes\n\
+         \x20 the whole demo             {total_ms} ms\n"
+    )
+}
+
+/// 60 digits in groups of five, four groups to a line.
+fn grouped(digits: &str) -> String {
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        match place {
+            0 => {}
+            _ if place % 20 == 0 => text.push('\n'),
+            _ if place % 5 == 0 => text.push(' '),
+            _ => {}
+        }
+        text.push(digit);
+    }
+    text.push('\n');
+    text
+}
+
+/// Without what steers a terminal or turns the direction of writing.
+fn printable(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(harmless).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(text: &str) -> MessageLine {
+        MessageLine {
+            number: 1,
+            id: "00".repeat(16),
+            from: "bob\u{1b}".to_owned(),
+            device: 70_000,
+            sent_at: 1,
+            received_at: 2,
+            accepted: true,
+            text: Some(text.to_owned().into()),
+            hex: None,
+        }
+    }
+
+    #[test]
+    fn a_message_neither_steers_the_terminal_nor_looks_like_another() {
+        assert_eq!(
+            message_text(&from("hi\u{1b}[2J\nalice: send money\u{202e}\n")),
+            "bob\u{fffd}: hi\u{fffd}[2J\n    alice: send money\u{fffd}\n"
+        );
+    }
+
+    #[test]
+    fn sixty_digits_stand_in_three_lines_of_four_groups() {
+        let text = grouped(&"12345".repeat(12));
+        assert_eq!(text, "12345 12345 12345 12345\n".repeat(3));
+    }
+
+    #[test]
+    fn json_keeps_every_key_also_where_there_is_nothing() {
+        let json = serde_json::to_string(&Line::Message(from("hi"))).unwrap();
+        assert_eq!(
+            json,
+            "{\"type\":\"message\",\"number\":1,\"id\":\"00000000000000000000000000000000\",\
+             \"from\":\"bob\\u001b\",\"device\":70000,\"sent_at\":1,\"received_at\":2,\"accepted\":true,\
+             \"text\":\"hi\",\"hex\":null}"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! The profile in the home folder, and the server that it exchanges with.
+
+use std::env;
+use std::path::PathBuf;
+
+use sprag::Client;
+
+use crate::args::Global;
+use crate::error::CliError;
+use crate::key;
+use crate::output::Output;
+use crate::server::{Fetched, Ran, Server};
+
+/// The store, below the home folder.
+pub(crate) const STORE: &str = "profile";
+/// A server of our own below the home folder, from which bundles are handed out if there is no other.
+const OWN_SERVER: &str = "published";
+
+/// An open profile.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) client: Client,
+    server: Option<Server>,
+    home: PathBuf,
+}
+
+impl Profile {
+    /// Opens the profile that the options name.
+    pub(crate) fn open(global: &Global) -> Result<Self, CliError> {
+        let home = home(global)?;
+        let server = server(global)?;
+        let store = home.join(STORE);
+        if !store.exists() {
+            return Err(CliError::NoProfile(home));
+        }
+        let client = Client::open(store, key::existing(global)?)?;
+        Ok(Self {
+            client,
+            server,
+            home,
+        })
+    }
+
+    /// Opens the profile of `user`, and makes it if there is none.
+    pub(crate) fn open_or_create(global: &Global, user: &str) -> Result<Self, CliError> {
+        let home = home(global)?;
+        let server = server(global)?;
+        let store = home.join(STORE);
+        let key = if store.exists() {
+            key::existing(global)?
+        } else {
+            key::fresh(global)?
+        };
+        let client = Client::open_or_create(store, key, user)?;
+        Ok(Self {
+            client,
+            server,
+            home,
+        })
+    }
+
+    /// The server that the options name.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// A server of our own, for handing out bundles by other ways.
+    pub(crate) fn own_server(&self) -> Result<Server, CliError> {
+        Server::open(&self.home.join(OWN_SERVER))
+    }
+
+    /// With a server: does what waits for the network.
+    pub(crate) fn run_tasks(&self, output: &mut Output) -> Result<Ran, CliError> {
+        match &self.server {
+            Some(server) => server.run_tasks(&self.client, output),
+            None => Ok(Ran::default()),
+        }
+    }
+
+    /// With a server: fetches envelopes, and does what waits then.
+    pub(crate) fn exchange(&self, output: &mut Output) -> Result<(Ran, Fetched), CliError> {
+        let Some(server) = &self.server else {
+            return Ok((Ran::default(), Fetched::default()));
+        };
+        let mut ran = server.run_tasks(&self.client, output)?;
+        let fetched = server.fetch(&self.client, output)?;
+        let more = server.run_tasks(&self.client, output)?;
+        ran.done += more.done;
+        ran.questions += more.questions;
+        Ok((ran, fetched))
+    }
+
+    /// Without a server: says that something waits for the network.
+    pub(crate) fn tell_waiting(&self, output: &mut Output) -> Result<(), CliError> {
+        let waiting = self.client.tasks()?.len();
+        if self.server.is_none() && waiting > 0 {
+            output.note(&format!(
+                "{waiting} tasks wait for your transport: see `sprag tasks`, or give --server"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn home(global: &Global) -> Result<PathBuf, CliError> {
+    match &global.home {
+        Some(home) => Ok(home.clone()),
+        None => env::home_dir()
+            .filter(|home| !home.as_os_str().is_empty())
+            .map(|home| home.join(".sprag"))
+            .ok_or_else(|| CliError::Usage("there is no home folder: give --home".to_owned())),
+    }
+}
+
+fn server(global: &Global) -> Result<Option<Server>, CliError> {
+    global.server.as_deref().map(Server::open).transpose()
+}
