@@ -249,3 +249,101 @@ impl UnverifiedPreKeyBundle {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device_list::testing::list_of_one;
+
+    fn good() -> pb::PreKeyBundle {
+        pb::PreKeyBundle {
+            address: Some(pb::Address {
+                user: "ann".to_owned(),
+                device: 1,
+            }),
+            identity_key: vec![5; 33],
+            signed_pre_key: Some(pb::SignedPreKey {
+                id: 1,
+                features: 0,
+                public_key: vec![5; 33],
+                signature: vec![2; 64],
+            }),
+            one_time_pre_key: Some(pb::OneTimePreKey {
+                id: 1,
+                public_key: vec![5; 33],
+            }),
+            kem_pre_key: Some(pb::KemPreKey {
+                id: 1,
+                kind: 2,
+                public_key: vec![0x0A; 1569],
+                signature: vec![2; 64],
+            }),
+            device_list: list_of_one("ann"),
+        }
+    }
+
+    type Decoded = Result<UnverifiedPreKeyBundle, DecodeError>;
+
+    fn with(change: fn(&mut pb::PreKeyBundle)) -> Decoded {
+        let mut message = good();
+        change(&mut message);
+        UnverifiedPreKeyBundle::decode(&encode_frame(FrameKind::PreKeyBundle, &message))
+    }
+
+    fn with_signed(change: fn(&mut pb::SignedPreKey)) -> Decoded {
+        let mut message = good();
+        message.signed_pre_key.iter_mut().for_each(change);
+        UnverifiedPreKeyBundle::decode(&encode_frame(FrameKind::PreKeyBundle, &message))
+    }
+
+    fn with_kem(change: fn(&mut pb::KemPreKey)) -> Decoded {
+        let mut message = good();
+        message.kem_pre_key.iter_mut().for_each(change);
+        UnverifiedPreKeyBundle::decode(&encode_frame(FrameKind::PreKeyBundle, &message))
+    }
+
+    #[test]
+    fn bundles_decode_with_and_without_a_one_time_prekey() {
+        assert!(with(|_| {}).unwrap().one_time_pre_key.is_some());
+        assert_eq!(
+            with(|it| it.one_time_pre_key = None)
+                .unwrap()
+                .one_time_pre_key,
+            None
+        );
+        let last = with_kem(|it| it.kind = 3).unwrap();
+        assert_eq!(last.kem_pre_key.kind, KemKind::LastResort);
+        let features = with_signed(|it| it.features = u32::MAX).unwrap();
+        assert_eq!(features.signed_pre_key.features.bits(), u32::MAX);
+    }
+
+    #[test]
+    fn bundles_out_of_range_are_malformed() {
+        for (at, bad) in [
+            with(|it| it.address = None),
+            with(|it| it.identity_key.clear()),
+            with(|it| it.signed_pre_key = None),
+            with(|it| it.signed_pre_key = Some(pb::SignedPreKey::default())),
+            with(|it| it.one_time_pre_key = Some(pb::OneTimePreKey::default())),
+            with(|it| it.kem_pre_key = None),
+            with(|it| it.device_list.clear()),
+            with(|it| it.device_list = list_of_one("ben")),
+            with(|it| it.device_list[0] = 0x24),
+            with_signed(|it| it.id = 0),
+            with_signed(|it| it.public_key[0] = 0x0A),
+            with_signed(|it| it.signature.truncate(63)),
+            with_kem(|it| it.id = 0),
+            with_kem(|it| it.kind = 0),
+            with_kem(|it| it.kind = 1),
+            with_kem(|it| it.kind = 4),
+            with_kem(|it| it.public_key.truncate(1568)),
+            with_kem(|it| it.public_key[0] = 5),
+            with_kem(|it| it.signature.push(0)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(bad, Err(DecodeError::Malformed), "case {at}");
+        }
+    }
+}

@@ -90,3 +90,41 @@ pub(crate) fn put_length(to: &mut Vec<u8>, mut length: usize) {
     #[expect(clippy::cast_possible_truncation, reason = "below 0x80")]
     to.push(length as u8);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let field = take_bytes(&mut bytes, FIELD_1).ok()?.to_vec();
+        Some((field, bytes.len()))
+    }
+
+    #[test]
+    fn a_written_field_is_taken_off_the_front_at_every_width_of_length() {
+        for length in [1, 127, 128, 16_383, 16_384, 1 << 20] {
+            let mut bytes = Vec::new();
+            put_bytes(&mut bytes, FIELD_1, &vec![7; length]);
+            assert_eq!(bytes.len(), field_size(length));
+            bytes.push(9);
+            assert_eq!(take(&bytes), Some((vec![7; length], 1)));
+        }
+    }
+
+    #[test]
+    fn fields_that_are_not_canonical_are_refused() {
+        for bytes in [
+            [].as_slice(),
+            &[FIELD_1],
+            &[FIELD_2, 1, 7],                         // another field
+            &[FIELD_1, 0],                            // the default, written
+            &[FIELD_1, 2, 7],                         // cut short
+            &[FIELD_1, 0x81, 0, 7],                   // a longer varint than needed
+            &[FIELD_1, 0x80],                         // a length without end
+            &[FIELD_1, 0xff, 0xff, 0xff, 0xff, 1, 7], // a length beyond any frame
+            &[FIELD_1 | 0x80, 0, 1, 7],               // a longer tag than needed
+        ] {
+            assert_eq!(take(bytes), None, "{bytes:?}");
+        }
+    }
+}

@@ -381,3 +381,211 @@ fn wipe(message: &mut pb::Content) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: [u8; 16] = [9; 16];
+
+    /// A content's bytes with these fields after `message_id`.
+    fn with(fields: &[&[u8]]) -> Vec<u8> {
+        let id = [[1 << 3 | 2, 16].as_slice(), &ID].concat();
+        [id, fields.concat()].concat()
+    }
+
+    fn field(number: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[number << 3 | 2, length], payload].concat()
+    }
+
+    fn checked(body: Body, from_own_user: bool) -> bool {
+        let content = Content::new(ID, 0, body);
+        let content = Content::decode(&content.encode()).unwrap();
+        content.check_body(from_own_user).is_ok()
+    }
+
+    #[test]
+    fn every_body_decodes_and_an_unknown_one_is_unsupported() {
+        let body = |number: u8| {
+            let content = Content::decode(&with(&[&field(number, &[])])).unwrap();
+            std::mem::discriminant(content.body())
+        };
+        let expected = [
+            (3, Body::Application(Vec::new())),
+            (4, Body::sync(Vec::new(), Vec::new())),
+            (5, Body::Retry(Vec::new())),
+            (6, Body::Ack),
+            (7, Body::Unsupported),
+            (12, Body::Unsupported),
+        ];
+        for (number, expected) in expected {
+            assert_eq!(body(number), std::mem::discriminant(&expected), "{number}");
+        }
+        let share = KeyShare::new(Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        assert_eq!(body(8), std::mem::discriminant(&Body::KeyShare(share)));
+        assert!(matches!(
+            Content::decode(&with(&[])).unwrap().body(),
+            Body::Unsupported
+        ));
+    }
+
+    #[test]
+    fn a_second_body_is_bad_also_of_the_same_kind_or_empty() {
+        for first in [3, 4, 5, 6, 8] {
+            for second in [3, 4, 5, 6, 8] {
+                let bytes = with(&[&field(first, &[]), &field(2, &[])[..0], &field(second, &[])]);
+                assert_eq!(
+                    Content::decode(&bytes).unwrap_err(),
+                    BadContent,
+                    "{first} {second}"
+                );
+            }
+            let unknown = with(&[&field(7, b"new"), &field(first, &[]), &field(15, b"new")]);
+            assert!(Content::decode(&unknown).is_ok());
+        }
+    }
+
+    #[test]
+    fn unknown_fields_of_every_wire_type_are_skipped() {
+        let group = [7 << 3 | 3, 3 << 3 | 2, 0, 3 << 3 | 2, 0, 7 << 3 | 4]; // two bodies, but not of the content
+        for unknown in [
+            [7 << 3, 1].as_slice(),
+            &[7 << 3 | 1, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[7 << 3 | 2, 1, 0],
+            &[7 << 3 | 5, 0, 0, 0, 0],
+            &group,
+        ] {
+            let content = Content::decode(&with(&[unknown, &field(3, b"hi")])).unwrap();
+            assert!(matches!(content.body(), Body::Application(bytes) if bytes == b"hi"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_protobuf_is_bad() {
+        for fields in [
+            [3 << 3, 1].as_slice(),                // another wire type of a known field
+            &[2 << 3 | 2, 0],                      // of sent_at
+            &[9 << 3, 1],                          // of a rider
+            &[3 << 3 | 3, 3 << 3 | 4],             // a group of a known field
+            &[3 << 3 | 2, 5, 1],                   // cut short
+            &[7 << 3 | 3],                         // a group without end
+            &[7 << 3 | 4],                         // an end without group
+            &[7 << 3 | 6],                         // no wire type
+            &[0, 0],                               // no field
+            &[0xff; 11],                           // no varint
+            &[4 << 3 | 2, 3, 1 << 3 | 2, 1, 0xff], // a string that is not UTF-8
+            &[5 << 3 | 2, 2, 1 << 3, 1],           // another wire type further inside
+        ] {
+            assert_eq!(
+                Content::decode(&with(&[fields])).unwrap_err(),
+                BadContent,
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ids_and_riders_of_another_size_or_number_are_bad() {
+        let id = |size: usize| field(1, &vec![1; size]);
+        for size in [0, 15, 17] {
+            assert_eq!(Content::decode(&id(size)).unwrap_err(), BadContent);
+        }
+        assert_eq!(Content::decode(&[]).unwrap_err(), BadContent);
+        for (number, most) in [(9, 32), (11, 41)] {
+            let riders = |count: usize, size: usize| {
+                with(&[
+                    &field(number, &vec![1; size]).repeat(count),
+                    &field(3, b"hi"),
+                ])
+            };
+            assert!(Content::decode(&riders(most, 16)).is_ok());
+            assert_eq!(
+                Content::decode(&riders(most + 1, 16)).unwrap_err(),
+                BadContent
+            );
+            assert_eq!(Content::decode(&riders(1, 15)).unwrap_err(), BadContent);
+            assert_eq!(Content::decode(&riders(1, 17)).unwrap_err(), BadContent);
+        }
+    }
+
+    #[test]
+    fn more_than_a_plaintext_is_refused_unread() {
+        let body = Body::Application(vec![1; limits::PLAINTEXT]);
+        let content = Content::new(ID, 0, body).encode();
+        assert_eq!(Content::decode(&content).unwrap_err(), BadContent);
+    }
+
+    #[test]
+    fn riders_are_cut_to_what_a_receiver_takes() {
+        let mut content = Content::new(ID, 0, Body::Ack);
+        content.set_received(vec![Salt::from_bytes([1; 16]); 33]);
+        content.set_reset(vec![SessionId::from_bytes([1; 16]); 42]);
+        content.set_device_list(Some(vec![0x14; 70]));
+        let content = Content::decode(&content.encode()).unwrap();
+        assert_eq!((content.received().len(), content.reset().len()), (32, 41));
+        assert_eq!(content.device_list(), Some([0x14; 70].as_slice()));
+    }
+
+    #[test]
+    fn a_body_that_breaks_the_table_is_decoded_but_does_not_count() {
+        let salts = |count: usize, size: usize| Body::Retry(vec![vec![1; size]; count]);
+        let sync = |to: &str, count: usize| Body::sync(vec![to.to_owned(); count], Vec::new());
+        assert!(checked(salts(1, 16), false) && checked(salts(64, 16), true));
+        assert!(checked(sync("ann", 1), true) && checked(sync("ann", 256), true));
+        assert!(checked(Body::Ack, false) && checked(Body::Unsupported, false));
+        for (body, own) in [
+            (salts(0, 16), false),
+            (salts(65, 16), false),
+            (salts(1, 15), false),
+            (sync("ann", 1), false), // of another user
+            (sync("ann", 0), true),
+            (sync("ann", 257), true),
+            (sync("", 1), true),
+            (sync("a\n", 1), true),
+        ] {
+            assert!(!checked(body, own));
+        }
+    }
+
+    #[test]
+    fn only_key_shares_of_the_form_and_of_our_own_user_count() {
+        let key = |size: usize| vec![1; size];
+        let share = |keys: [usize; 3], generations: &[(u64, u32, u8)], size: usize| {
+            let generations = generations
+                .iter()
+                .map(|(epoch, number, byte)| (*epoch, *number, vec![*byte; size]));
+            let [root, private, proof] = keys.map(key);
+            Body::KeyShare(KeyShare::new(root, generations.collect(), private, proof))
+        };
+        let ascending = [(1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 1, 1)];
+        assert!(checked(share([0, 0, 0], &[], 32), true));
+        assert!(checked(share([32, 32, 32], &ascending, 32), true));
+        let many: Vec<_> = (1..=65).map(|epoch| (epoch, 1, 1)).collect();
+        assert!(checked(share([32, 0, 0], &many[..64], 32), true));
+        for (body, own) in [
+            (share([32, 32, 32], &ascending, 32), false),
+            (share([31, 32, 32], &ascending, 32), true),
+            (share([32, 33, 32], &ascending, 32), true),
+            (share([32, 32, 1], &ascending, 32), true),
+            (share([32, 32, 32], &ascending, 31), true),
+            (share([32, 32, 32], &ascending, 0), true),
+            (share([32, 0, 0], &many, 32), true),
+            (share([32, 0, 0], &[(0, 1, 1)], 32), true),
+            (share([32, 0, 0], &[(1, 0, 1)], 32), true),
+            (share([32, 0, 0], &[(1, 1, 1), (1, 1, 1)], 32), true),
+            (share([32, 0, 0], &[(2, 1, 1), (1, 1, 1)], 32), true),
+        ] {
+            assert!(!checked(body, own));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_content_is_printed() {
+        let share = KeyShare::new(vec![1; 32], Vec::new(), Vec::new(), Vec::new());
+        assert_eq!(format!("{share:?}"), "KeyShare { .. }");
+        assert_eq!(format!("{:?}", Body::KeyShare(share)), "Body { .. }");
+        let content = Content::new(ID, 0, Body::Ack);
+        assert_eq!(format!("{content:?}"), "Content { .. }");
+    }
+}

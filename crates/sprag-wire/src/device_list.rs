@@ -225,3 +225,111 @@ pub fn encode_device_list(
     let _ = message.encode(&mut bytes);
     bytes
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A frame of one device, epoch 1, with a signature of nobody.
+    pub(crate) fn list_of_one(user: &str) -> Vec<u8> {
+        let message = pb::DeviceList {
+            user: user.to_owned(),
+            account_key: vec![5; 33],
+            epoch: 1,
+            previous: Vec::new(),
+            devices: vec![entry(1)],
+        };
+        frame(&message)
+    }
+
+    pub(super) fn entry(device: u32) -> pb::Device {
+        pb::Device {
+            device,
+            identity_key: [[5].as_slice(), &device.to_be_bytes(), &[7; 28]].concat(),
+            flags: HOLDER,
+        }
+    }
+
+    pub(super) fn frame(message: &pb::DeviceList) -> Vec<u8> {
+        let signature = [1; limits::SIGNATURE];
+        [&[0x14], message.encode_to_vec().as_slice(), &signature].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{entry, frame};
+    use super::*;
+
+    fn with(change: fn(&mut pb::DeviceList)) -> Result<UnverifiedDeviceList, DecodeError> {
+        let mut message = pb::DeviceList {
+            user: "ann".to_owned(),
+            account_key: vec![5; 33],
+            epoch: 2,
+            previous: vec![1; 32],
+            devices: vec![entry(3), entry(4)],
+        };
+        change(&mut message);
+        UnverifiedDeviceList::decode(&frame(&message))
+    }
+
+    #[test]
+    fn a_list_keeps_its_bytes_and_says_what_is_in_them() {
+        let list = with(|it| it.devices[1].flags = 6).unwrap();
+        assert_eq!((list.user().as_str(), list.epoch()), ("ann", 2));
+        assert_eq!(list.previous(), Some(ListHash::from_bytes([1; 32])));
+        let [first, second] = list.devices() else {
+            panic!("two devices")
+        };
+        assert!(first.is_holder() && !second.is_holder());
+        assert_eq!((second.device().get(), second.flags()), (4, 6));
+        let (signed, signature) = list.frame().split_at(list.frame().len() - 64);
+        assert_eq!(
+            (list.signed_bytes(), list.signature().as_slice()),
+            (signed, signature)
+        );
+        assert_eq!(list.hash().as_bytes(), &sha256(&[signed]));
+    }
+
+    #[test]
+    fn the_largest_list_fits_its_frame() {
+        let list = with(|it| {
+            it.user = "x".repeat(255);
+            it.epoch = u64::MAX;
+            it.devices = (1..=32).map(|at| entry(u32::MAX - 33 + at)).collect();
+            it.devices
+                .iter_mut()
+                .for_each(|entry| entry.flags = u32::MAX);
+        })
+        .unwrap();
+        assert_eq!(list.devices().len(), 32);
+        assert!(list.frame().len() <= limits::DEVICE_LIST_FRAME);
+    }
+
+    #[test]
+    fn lists_out_of_range_are_malformed() {
+        for (at, bad) in [
+            with(|it| it.user.clear()),
+            with(|it| it.user = "x".repeat(256)),
+            with(|it| it.user.push('\u{7f}')),
+            with(|it| it.account_key[0] = 0x0A),
+            with(|it| it.epoch = 0),
+            with(|it| it.epoch = 1), // with a list before it
+            with(|it| it.previous.clear()),
+            with(|it| it.previous.push(0)),
+            with(|it| it.devices.clear()),
+            with(|it| it.devices = (1..=33).map(entry).collect()),
+            with(|it| it.devices.reverse()),
+            with(|it| it.devices[1].device = 3),
+            with(|it| it.devices[0].device = 0),
+            with(|it| it.devices[1].identity_key = it.devices[0].identity_key.clone()),
+            with(|it| it.devices[1].identity_key = it.account_key.clone()),
+            with(|it| it.devices[1].identity_key.truncate(32)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(bad, Err(DecodeError::Malformed), "case {at}");
+        }
+    }
+}

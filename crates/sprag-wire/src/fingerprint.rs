@@ -81,3 +81,78 @@ impl ScannableFingerprint {
         Ok(number.matches_scanned(&half(code.local)?, &half(code.remote)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sprag_crypto::{Fingerprint, PublicKey};
+
+    use super::*;
+
+    fn number(swapped: bool) -> SafetyNumber {
+        let key = PublicKey::from_bytes(&[5; 33]).unwrap();
+        let [a, b] = [b"ann", b"ben"].map(|id| Fingerprint::compute(2, id, &key).unwrap());
+        if swapped {
+            SafetyNumber::new(b, a)
+        } else {
+            SafetyNumber::new(a, b)
+        }
+    }
+
+    fn code(version: u32, local: Option<usize>, remote: Option<usize>) -> Vec<u8> {
+        let half = |size: Option<usize>| {
+            size.map(|size| pb::FingerprintHalf {
+                content: vec![1; size],
+            })
+        };
+        let (local, remote) = (half(local), half(remote));
+        pb::ScannableFingerprint {
+            version,
+            local,
+            remote,
+        }
+        .encode_to_vec()
+    }
+
+    #[test]
+    fn the_other_sides_code_fits_and_ones_own_does_not() {
+        let shown = ScannableFingerprint::of(&number(true)).encode();
+        assert_eq!(
+            ScannableFingerprint::compare(&number(false), &shown),
+            Ok(true)
+        );
+        assert_eq!(
+            ScannableFingerprint::compare(&number(true), &shown),
+            Ok(false)
+        );
+        let strangers = code(2, Some(32), Some(32));
+        assert_eq!(
+            ScannableFingerprint::compare(&number(false), &strangers),
+            Ok(false)
+        );
+    }
+
+    #[test]
+    fn another_version_is_told_with_its_number_and_a_missing_one_is_zero() {
+        for theirs in [0, 1, 3] {
+            let scanned = code(theirs, Some(32), None);
+            let refused = ScannableFingerprint::compare(&number(false), &scanned);
+            assert_eq!(refused, Err(ScanError::VersionMismatch { theirs, ours: 2 }));
+        }
+    }
+
+    #[test]
+    fn codes_that_are_broken_or_lack_a_half_are_malformed() {
+        for scanned in [
+            vec![0xff],
+            code(2, None, None),
+            code(2, None, Some(32)),
+            code(2, Some(32), None),
+            code(2, Some(31), Some(32)),
+            code(2, Some(32), Some(33)),
+            code(2, Some(0), Some(32)),
+        ] {
+            let refused = ScannableFingerprint::compare(&number(false), &scanned);
+            assert_eq!(refused, Err(ScanError::Malformed), "{scanned:?}");
+        }
+    }
+}

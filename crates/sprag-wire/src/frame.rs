@@ -151,3 +151,75 @@ pub(crate) fn encode_frame(kind: FrameKind, message: &impl Message) -> Vec<u8> {
     let _ = message.encode(&mut frame);
     frame
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceId, UserId, encode_message};
+
+    fn address(user: &str, device: u32) -> DeviceAddress {
+        DeviceAddress::new(UserId::new(user).unwrap(), DeviceId::new(device).unwrap())
+    }
+
+    fn payload(salt: &Salt) -> Vec<u8> {
+        let mut frame = encode_message(None, salt, &[1; 61], &[2; 17]);
+        frame.extend([3; limits::ORIGIN]);
+        frame
+    }
+
+    #[test]
+    fn every_kind_is_known_up_to_its_largest_frame_and_down_to_its_trailer() {
+        for (kind, first, largest, trailer) in [
+            (FrameKind::Envelope, 0x10, (1 << 20) + 8192, 0),
+            (FrameKind::RatchetMessage, 0x11, (1 << 20) + 4096, 36),
+            (FrameKind::PreKeyMessage, 0x12, (1 << 20) + 4096, 36),
+            (FrameKind::PreKeyBundle, 0x13, 4096, 0),
+            (FrameKind::DeviceList, 0x14, 2048, 64),
+            (FrameKind::LinkRequest, 0x15, 512, 0),
+        ] {
+            let mut frame = vec![first; largest];
+            assert_eq!(FrameKind::of(&frame), Ok(kind));
+            assert_eq!(FrameKind::of(&frame[..1 + trailer]), Ok(kind));
+            let shortest = FrameKind::of(&frame[..trailer]);
+            assert_eq!(shortest, Err(DecodeError::Malformed));
+            frame.push(0);
+            assert_eq!(FrameKind::of(&frame), Err(DecodeError::Malformed));
+        }
+    }
+
+    #[test]
+    fn other_versions_are_told_from_unknown_kinds() {
+        for first in [0x00, 0x01, 0x20, 0x91, 0xff] {
+            let kind = FrameKind::of(&[first; 100]);
+            assert_eq!(kind, Err(DecodeError::UnsupportedVersion), "{first:#x}");
+        }
+        for first in [0x16, 0x17, 0x1f] {
+            let kind = FrameKind::of(&[first; 100]);
+            assert_eq!(kind, Err(DecodeError::Malformed), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_comes_back() {
+        let id = Salt::from_bytes([4; 16]);
+        let envelope = Envelope::new(address("ann", 1), address("ann", 2), id, payload(&id));
+        assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
+    }
+
+    #[test]
+    fn envelopes_that_contradict_themselves_are_malformed() {
+        let (ann, ben) = (address("ann", 1), address("ben", 1));
+        let id = Salt::from_bytes([4; 16]);
+        let other_version = [&[0x21], &payload(&id)[1..]].concat();
+        for (to, payload) in [
+            (ann.clone(), payload(&id)),                        // to itself
+            (ben.clone(), payload(&Salt::from_bytes([5; 16]))), // named otherwise
+            (ben.clone(), Vec::new()),
+            (ben.clone(), [&[0x14], &payload(&id)[1..]].concat()),
+            (ben, other_version), // inside a message that is no version, but a byte not demanded there
+        ] {
+            let frame = Envelope::new(ann.clone(), to, id, payload).encode();
+            assert_eq!(Envelope::decode(&frame), Err(DecodeError::Malformed));
+        }
+    }
+}

@@ -134,3 +134,92 @@ impl Handshake {
         })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::device_list::testing::list_of_one;
+
+    /// In mode 1, without one-time prekey.
+    pub(crate) fn good() -> pb::Handshake {
+        pb::Handshake {
+            mode: 1,
+            features: 0,
+            identity_key: vec![5; 33],
+            base_key: vec![5; 33],
+            signed_pre_key_id: 1,
+            one_time_pre_key_id: 0,
+            kem_pre_key_id: 1,
+            kem_ciphertext: vec![0x0A; 1569],
+            device_list: list_of_one("ann"),
+            responder_epoch: 1,
+            responder_list: vec![1; 32],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::good;
+    use super::*;
+
+    fn with(change: fn(&mut pb::Handshake)) -> Result<Handshake, DecodeError> {
+        let mut message = good();
+        change(&mut message);
+        Handshake::decode(&message.encode_to_vec())
+    }
+
+    #[test]
+    fn both_modes_decode_with_and_without_a_one_time_prekey() {
+        let pqxdh = with(|_| {}).unwrap();
+        assert_eq!((pqxdh.mode, pqxdh.one_time_pre_key), (Mode::Pqxdh, None));
+        assert_eq!(pqxdh.encode(), good().encode_to_vec());
+        let x3dh = with(|it| {
+            (it.mode, it.kem_pre_key_id, it.one_time_pre_key_id) = (2, 0, 7);
+            it.kem_ciphertext.clear();
+        })
+        .unwrap();
+        assert_eq!((x3dh.mode, x3dh.kem), (Mode::X3dh, None));
+        assert_eq!(x3dh.one_time_pre_key.map(OneTimePreKeyId::get), Some(7));
+    }
+
+    #[test]
+    fn handshakes_out_of_range_are_malformed() {
+        for (at, bad) in [
+            with(|it| it.mode = 0),
+            with(|it| it.mode = 3),
+            with(|it| it.mode = 2), // with a KEM part
+            with(|it| (it.mode, it.kem_pre_key_id) = (2, 0)),
+            with(|it| {
+                it.mode = 2;
+                it.kem_ciphertext.clear();
+            }),
+            with(|it| it.kem_pre_key_id = 0),
+            with(|it| it.kem_ciphertext.clear()),
+            with(|it| it.kem_ciphertext.truncate(1568)),
+            with(|it| it.kem_ciphertext[0] = 8),
+            with(|it| it.identity_key[0] = 6),
+            with(|it| it.identity_key.clear()),
+            with(|it| it.base_key.push(0)),
+            with(|it| it.signed_pre_key_id = 0),
+            with(|it| it.device_list.clear()),
+            with(|it| it.device_list[0] = 0x13),
+            with(|it| it.device_list[0] = 0x24),
+            with(|it| it.device_list.truncate(64)),
+            with(|it| it.responder_epoch = 0),
+            with(|it| it.responder_list.truncate(31)),
+            with(|it| it.responder_list.clear()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(bad, Err(DecodeError::Malformed), "case {at}");
+        }
+    }
+
+    #[test]
+    fn more_than_4096_bytes_are_refused_unread() {
+        let bytes = vec![0; limits::HANDSHAKE + 1];
+        assert_eq!(Handshake::decode(&bytes), Err(DecodeError::Malformed));
+    }
+}

@@ -69,3 +69,51 @@ impl RatchetHeader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> RatchetHeader {
+        RatchetHeader::new(RatchetKey::from_bytes(&[5; 33]).unwrap(), 0, 0)
+    }
+
+    #[test]
+    fn zeros_are_written_so_that_the_length_tells_nothing() {
+        let mut header = header();
+        assert_eq!(header.encode().len(), SHORT_HEADER);
+        header.message_number = u32::MAX;
+        assert_eq!(header.encode().len(), SHORT_HEADER);
+        header.pq_ratchet = Some([0; 52]);
+        assert_eq!(header.encode().len(), LONG_HEADER);
+        assert_eq!(RatchetHeader::decode(&header.encode()), Ok(header));
+    }
+
+    #[test]
+    fn headers_without_a_number_or_with_a_field_of_another_size_are_malformed() {
+        let good = pb::RatchetHeader {
+            ratchet_key: vec![5; 33],
+            previous_chain_length: Some(1),
+            message_number: Some(2),
+            pq_ratchet: Vec::new(),
+        };
+        assert!(RatchetHeader::decode(&good.encode_to_vec()).is_ok());
+        let with = |change: fn(&mut pb::RatchetHeader)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            RatchetHeader::decode(&bad.encode_to_vec())
+        };
+        for bad in [
+            with(|it| it.previous_chain_length = None),
+            with(|it| it.message_number = None),
+            with(|it| it.ratchet_key.truncate(32)),
+            with(|it| it.ratchet_key.push(0)),
+            with(|it| it.ratchet_key.clear()),
+            with(|it| it.ratchet_key[0] = 6),
+            with(|it| it.pq_ratchet = vec![1; 51]),
+            with(|it| it.pq_ratchet = vec![1; 53]),
+        ] {
+            assert_eq!(bad, Err(DecodeError::Malformed));
+        }
+    }
+}

@@ -61,7 +61,7 @@ impl LinkRequest {
         &self.nonce
     }
 
-    /// The frame `0x15`, at most 332 bytes. Written and read by hand, so that the nonce is in no buffer but this one.
+    /// The frame `0x15`, at most 328 bytes. Written and read by hand, so that the nonce is in no buffer but this one.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let user = self.user.as_str().as_bytes();
@@ -122,5 +122,92 @@ impl LinkRequest {
             .decode_slice(digits, &mut *frame)
             .map_err(|_| DecodeError::Malformed)?;
         Self::decode(frame.get(..length).ok_or(DecodeError::Malformed)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+    use crate::canonical;
+    use crate::generated::sprag::v1 as pb;
+
+    fn request() -> LinkRequest {
+        let key = IdentityKey::from_bytes(&[5; 33]).unwrap();
+        LinkRequest::new(UserId::new("ann").unwrap(), key, [3; 32])
+    }
+
+    /// What prost and the rules of "The protocol", §2.2, say of the message.
+    fn fits(message: &[u8]) -> bool {
+        canonical::decode::<pb::LinkRequest>(message).is_ok_and(|it| {
+            let key = IdentityKey::from_bytes(&it.identity_key).is_ok();
+            UserId::new(&it.user).is_ok() && key && it.nonce.len() == 32
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn hand_and_prost_read_and_write_the_same(
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            more in vec(any::<u8>(), 0..2),
+        ) {
+            let request = request();
+            let message = pb::LinkRequest {
+                user: "ann".to_owned(),
+                identity_key: vec![5; 33],
+                nonce: vec![3; 32],
+            };
+            let mut bytes = message.encode_to_vec();
+            prop_assert_eq!(&request.encode()[1..], bytes.as_slice());
+            bytes.extend(more);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let frame = [&[0x15], bytes.as_slice()].concat();
+            prop_assert_eq!(LinkRequest::decode(&frame).is_ok(), fits(&bytes));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_request_is_printed() {
+        assert_eq!(format!("{:?}", request()), "LinkRequest { .. }");
+    }
+
+    #[test]
+    fn a_request_comes_back_from_its_text() {
+        let again = LinkRequest::from_text(&request().to_text()).unwrap();
+        assert_eq!(again.encode(), request().encode());
+        let key = *request().identity_key();
+        let longest = LinkRequest::new(UserId::new(&"x".repeat(255)).unwrap(), key, [3; 32]);
+        assert_eq!(longest.encode().len(), 328);
+        assert!(LinkRequest::from_text(&longest.to_text()).is_ok());
+    }
+
+    #[test]
+    fn texts_that_are_not_exactly_what_was_shown_are_malformed() {
+        let good = request().to_text();
+        let digits = good.strip_prefix(PREFIX).unwrap();
+        for text in [
+            String::new(),
+            PREFIX.to_owned(),
+            digits.to_owned(),
+            format!("SPRAG-LINK:{digits}"),
+            format!(" {}", *good),
+            format!("{}\n", *good),
+            format!("{}=", *good),
+            format!("{}A", *good),
+            format!("{PREFIX}{}", "A".repeat(684)), // 513 bytes
+            format!("{PREFIX}{}", "A".repeat(1 << 20)),
+            format!("{PREFIX}+{}", &digits[1..]), // of the other alphabet
+        ] {
+            let refused = LinkRequest::from_text(&text).unwrap_err();
+            assert_eq!(refused, DecodeError::Malformed, "{text:.60}");
+        }
     }
 }

@@ -149,3 +149,134 @@ pub fn encode_message(
     put_bytes(&mut frame, FIELD_3, body);
     frame
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+    use crate::canonical;
+    use crate::generated::sprag::v1 as pb;
+    use crate::handshake::testing::good;
+
+    /// What prost and the rules of "The protocol", §2.2, say of a frame's message.
+    fn by_prost(kind: u8, message: &[u8]) -> Option<(Vec<u8>, pb::RatchetMessage)> {
+        let (handshake, message) = match kind {
+            0x12 => {
+                let both: pb::PreKeyMessage = canonical::decode(message).ok()?;
+                Handshake::decode(&both.handshake).ok()?;
+                (both.handshake, both.message)
+            }
+            _ => (Vec::new(), message.to_vec()),
+        };
+        let message: pb::RatchetMessage = canonical::decode(&message).ok()?;
+        let fits = message.salt.len() == 16
+            && [61, 115].contains(&message.header.len())
+            && (17..=(1 << 20) + 16).contains(&message.body.len());
+        fits.then_some((handshake, message))
+    }
+
+    fn by_hand(frame: &[u8]) -> Option<(Vec<u8>, pb::RatchetMessage)> {
+        let frame = MessageFrame::parse(frame).ok()?;
+        let message = pb::RatchetMessage {
+            salt: frame.salt().as_bytes().to_vec(),
+            header: frame.header().to_vec(),
+            body: frame.body().to_vec(),
+        };
+        Some((frame.handshake().unwrap_or_default().to_vec(), message))
+    }
+
+    fn handshake() -> Vec<u8> {
+        good().encode_to_vec()
+    }
+
+    fn size() -> impl Strategy<Value = [usize; 3]> {
+        let salt = prop_oneof![9 => Just(16), 1 => 0usize..20];
+        let header = prop_oneof![5 => Just(61), 5 => Just(115), 1 => 0usize..130];
+        (salt, header, 0usize..300).prop_map(|(salt, header, body)| [salt, header, body])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn hand_and_prost_read_the_same_frames(
+            sizes in size(),
+            with_handshake in any::<bool>(),
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            more in vec(any::<u8>(), 0..2),
+        ) {
+            let [salt, header, body] = sizes.map(|size| vec![9; size]);
+            let mut message = pb::RatchetMessage { salt, header, body }.encode_to_vec();
+            let mut kind = 0x11;
+            if with_handshake {
+                kind = 0x12;
+                message = pb::PreKeyMessage { handshake: handshake(), message }.encode_to_vec();
+            }
+            message.extend(more);
+            for (at, byte) in damage {
+                if !message.is_empty() {
+                    let at = at.index(message.len());
+                    message[at] = byte;
+                }
+            }
+            let frame = [&[kind], message.as_slice(), &[0; limits::ORIGIN]].concat();
+            prop_assert_eq!(by_hand(&frame), by_prost(kind, &message));
+        }
+
+        #[test]
+        fn hand_and_prost_write_the_same_frames(
+            salt in any::<[u8; 16]>(), body in vec(any::<u8>(), 17..300), long in any::<bool>(),
+        ) {
+            let header = vec![8; if long { 115 } else { 61 }];
+            let plain = encode_message(None, &Salt::from_bytes(salt), &header, &body);
+            let first = encode_message(Some(&handshake()), &Salt::from_bytes(salt), &header, &body);
+            let message = pb::RatchetMessage { salt: salt.to_vec(), header, body }.encode_to_vec();
+            prop_assert_eq!(&plain[1..], message.as_slice());
+            let both = pb::PreKeyMessage { handshake: handshake(), message };
+            prop_assert_eq!(&first[1..], both.encode_to_vec());
+            prop_assert_eq!((plain[0], first[0]), (0x11, 0x12));
+        }
+    }
+
+    #[test]
+    fn there_is_room_for_the_origin_seal() {
+        for handshake in [None, Some(handshake())] {
+            let salt = Salt::from_bytes([1; 16]);
+            let mut frame = encode_message(handshake.as_deref(), &salt, &[2; 61], &[3; 200]);
+            let room = frame.capacity();
+            assert_eq!(room, frame.len() + limits::ORIGIN);
+            frame.extend([4; limits::ORIGIN]);
+            assert_eq!(frame.capacity(), room);
+            let parsed = MessageFrame::parse(&frame).unwrap();
+            assert_eq!(parsed.origin(), &[4; limits::ORIGIN]);
+            assert_eq!(parsed.sealed_prefix(), &frame[..frame.len() - 36]);
+            assert_eq!(parsed.parsed_handshake().is_some(), handshake.is_some());
+        }
+    }
+
+    #[test]
+    fn the_two_kinds_are_not_read_as_each_other_nor_other_kinds_as_either() {
+        let salt = Salt::from_bytes([1; 16]);
+        for handshake in [None, Some(handshake())] {
+            let mut frame = encode_message(handshake.as_deref(), &salt, &[2; 61], &[3; 200]);
+            frame.extend([4; limits::ORIGIN]);
+            let right = frame[0];
+            for first in [0x10, 0x11, 0x12, 0x13, 0x14, 0x15]
+                .into_iter()
+                .filter(|it| *it != right)
+            {
+                frame[0] = first;
+                assert_eq!(
+                    MessageFrame::parse(&frame).unwrap_err(),
+                    DecodeError::Malformed
+                );
+            }
+            frame[0] = right + 0x10;
+            let other = MessageFrame::parse(&frame).unwrap_err();
+            assert_eq!(other, DecodeError::UnsupportedVersion);
+        }
+    }
+}

@@ -174,3 +174,80 @@ pub fn id_bytes(key: &IdentityKey, address: &DeviceAddress) -> Vec<u8> {
     id.extend_from_slice(&address.device.0.to_be_bytes());
     id
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_are_kept_as_they_are() {
+        for user in ["a", " Ann ", "béñ", "a#1", "\u{80}", &"x".repeat(255)] {
+            assert_eq!(UserId::new(user).unwrap().as_str(), user);
+        }
+        assert_ne!(UserId::new("Ann"), UserId::new("ann"));
+    }
+
+    #[test]
+    fn user_ids_that_are_empty_too_long_or_have_control_characters_are_refused() {
+        for user in [
+            "",
+            "\0",
+            "a\nb",
+            "\u{1f}",
+            "a\u{7f}",
+            &"x".repeat(256),
+            &"é".repeat(128),
+        ] {
+            assert_eq!(UserId::new(user), Err(InvalidAddress), "{user:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_begin_at_one() {
+        assert_eq!(DeviceId::new(0), Err(InvalidAddress));
+        assert_eq!(SignedPreKeyId::new(0), Err(InvalidAddress));
+        assert_eq!(DeviceId::new(u32::MAX).map(DeviceId::get), Ok(u32::MAX));
+    }
+
+    #[test]
+    fn an_address_comes_back_from_its_text() {
+        for text in ["ann#1", "a#b#4294967295", "##7", " # #1"] {
+            let address: DeviceAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_address_are_refused() {
+        for text in [
+            "",
+            "ann",
+            "#1",
+            "ann#",
+            "ann#0",
+            "ann#01",
+            "ann#+1",
+            "ann#-1",
+            "ann# 1",
+            "ann#1 ",
+            "ann#4294967296",
+            "a\nn#1",
+        ] {
+            assert_eq!(
+                text.parse::<DeviceAddress>(),
+                Err(InvalidAddress),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_device_delimits_itself() {
+        let key = IdentityKey::from_bytes(&[5; 33]).unwrap();
+        let address: DeviceAddress = "bén#258".parse().unwrap();
+        let expected = [[5; 33].as_slice(), &[4], "bén".as_bytes(), &[0, 0, 1, 2]].concat();
+        assert_eq!(id_bytes(&key, &address), expected);
+        let longest = DeviceAddress::new(UserId::new(&"x".repeat(255)).unwrap(), address.device());
+        assert_eq!(id_bytes(&key, &longest)[33], 255);
+    }
+}

@@ -56,3 +56,44 @@ pub fn unpad(plaintext: &[u8]) -> Result<&[u8], BadContent> {
         _ => Err(BadContent),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_contents_look_alike_and_none_stays_short() {
+        for length in [0, 1, 158, 159] {
+            assert_eq!(pad(&vec![1; length], Padding::Padme).len(), 160);
+        }
+        assert_eq!(*pad(b"hi", Padding::None), [b'h', b'i', 0x80]);
+    }
+
+    #[test]
+    fn only_the_last_mark_is_taken_off() {
+        assert_eq!(unpad(&[0x80]), Ok([].as_slice()));
+        assert_eq!(unpad(&[7, 0x80, 0x80, 0, 0]), Ok([7, 0x80].as_slice()));
+        assert_eq!(unpad(&[0, 0, 0x80]), Ok([0, 0].as_slice()));
+    }
+
+    #[test]
+    fn padding_without_mark_is_bad_content() {
+        for plaintext in [
+            [].as_slice(),
+            &[0],
+            &[0, 0],
+            &[1],
+            &[0x80, 1],
+            &[0x80, 0x81, 0],
+        ] {
+            assert_eq!(unpad(plaintext), Err(BadContent), "{plaintext:?}");
+        }
+    }
+
+    #[test]
+    fn no_length_overflows() {
+        for length in [0, usize::MAX / 2, usize::MAX - 1, usize::MAX] {
+            assert!(padme(length) >= length);
+        }
+    }
+}

@@ -236,3 +236,41 @@ plain_message!(
         value: Vec<u8>,
     }
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_are_skipped_and_missing_ones_are_defaults() {
+        let mut bytes = ListQuery::new("ann".to_owned(), 3, vec![1; 32]).encode();
+        bytes.extend([15 << 3, 1]);
+        assert_eq!(ListQuery::decode(&bytes).unwrap().from, 3);
+        assert_eq!(
+            ListReply::decode(&[]),
+            Ok(ListReply::new(None, Vec::new(), false))
+        );
+    }
+
+    #[test]
+    fn more_than_4_mib_is_refused_unread() {
+        let value = vec![0; limits::REPLY];
+        let large = Object::new(Vec::new(), Vec::new(), value).encode();
+        assert_eq!(Object::decode(&large), Err(DecodeError::Malformed));
+    }
+
+    #[test]
+    fn what_is_no_protobuf_or_lacks_a_prekey_is_malformed() {
+        assert_eq!(Lists::decode(&[0x0A, 5, 1]), Err(DecodeError::Malformed));
+        assert_eq!(Lists::decode(&[0x08, 1]), Err(DecodeError::Malformed)); // another wire type
+        assert_eq!(
+            ListQuery::decode(&[0x0A, 1, 0xff]),
+            Err(DecodeError::Malformed)
+        ); // no UTF-8
+        assert_eq!(PreKeyUpload::decode(&[]), Err(DecodeError::Malformed));
+        assert_eq!(
+            PreKeyUpload::decode(&[0x1A, 0, 0x22, 0]),
+            Err(DecodeError::Malformed)
+        );
+    }
+}
