@@ -261,9 +261,10 @@ impl Content {
     /// # Errors
     /// [`BadContent`]: nothing in it counts.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadContent> {
-        if bytes.len() >= limits::PLAINTEXT || count_bodies(bytes)? > 1 {
+        if bytes.len() >= limits::PLAINTEXT {
             return Err(BadContent);
         }
+        check_counts(bytes)?;
         let mut message = pb::Content::default();
         let merged = message.merge(bytes);
         let content = match merged {
@@ -278,9 +279,6 @@ impl Content {
         use pb::content::Body as Pb;
         let sixteen =
             |bytes: &Vec<u8>| <[u8; 16]>::try_from(bytes.as_slice()).map_err(|_| BadContent);
-        if message.received.len() > limits::RECEIVED || message.reset.len() > limits::RESET {
-            return Err(BadContent);
-        }
         // The body comes last: what is still in `message` when a rider is refused is wiped there.
         let message_id = sixteen(&message.message_id)?;
         let received = message
@@ -346,18 +344,30 @@ impl Content {
     }
 }
 
-/// Tags of the `oneof body`.
+/// Tags of the `oneof body`, and of the repeated riders.
 const BODIES: [u32; 5] = [3, 4, 5, 6, 8];
+const RECEIVED: u32 = 9;
+const RESET: u32 = 11;
 
-/// How many fields of the body stand at the top level. prost would merge or drop repeats in silence.
-fn count_bodies(mut bytes: &[u8]) -> Result<usize, BadContent> {
-    let mut bodies = 0usize;
+/// Counts the fields at the top level before anything is allocated for them: prost would merge or drop a second body in
+/// silence, and take any number of riders.
+fn check_counts(mut bytes: &[u8]) -> Result<(), BadContent> {
+    let [mut bodies, mut received, mut reset] = [0usize; 3];
     while !bytes.is_empty() {
         let (tag, wire) = decode_key(&mut bytes).map_err(|_| BadContent)?;
-        bodies = bodies.saturating_add(usize::from(BODIES.contains(&tag)));
         skip_field(wire, tag, &mut bytes, DecodeContext::default()).map_err(|_| BadContent)?;
+        let count = match tag {
+            RECEIVED => &mut received,
+            RESET => &mut reset,
+            _ if BODIES.contains(&tag) => &mut bodies,
+            _ => continue,
+        };
+        *count = count.saturating_add(1);
     }
-    Ok(bodies)
+    if bodies > 1 || received > limits::RECEIVED || reset > limits::RESET {
+        return Err(BadContent);
+    }
+    Ok(())
 }
 
 /// Wipes what a generated message still holds.
