@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sprag_crypto::{SessionId, sha256};
+use sprag_crypto::{IdentityKeyPair, SessionId, sha256};
 use sprag_ratchet::MessageSeed;
 use sprag_ratchet::hazmat::SessionState;
 use sprag_store::{Rows, Staged, StoreError};
@@ -74,6 +74,20 @@ impl Device {
             prekeys::ids(rows, tables::ONE_TIME)?,
             prekeys::ids(rows, tables::KEM)?,
         ))
+    }
+
+    /// Our own newest list, a frame `0x14`.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn own_list(&self, rows: &dyn Rows) -> Result<Vec<u8>, StepError> {
+        Ok(self.own_user(rows)?.newest.frame().to_vec())
+    }
+
+    /// The identity with its private half, for making prekeys elsewhere. **Secret.**
+    #[must_use]
+    pub fn identity(&self) -> &IdentityKeyPair {
+        &self.identity
     }
 
     /// Everybody who is remembered.
