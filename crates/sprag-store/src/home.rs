@@ -19,7 +19,8 @@ use crate::commit::Committer;
 use crate::manifest::{MANIFEST_LEN, Manifest};
 use crate::sled::{Expect, SledDisk};
 use crate::sys::{
-    LockFile, create_private_dir, names_in, read_file, remove_file, replace_file, sync_dir,
+    LockFile, create_private_dir, names_in, read_file, remove_dir, remove_file, replace_file,
+    sync_dir,
 };
 
 const LOCK: &str = "LOCK";
@@ -126,7 +127,7 @@ impl Home {
         let mut removed = false;
         for name in names_in(&self.path).map_err(StoreError::io)? {
             if epoch_of(&name).is_some_and(|epoch| Some(epoch) != keep) {
-                std::fs::remove_dir_all(self.path.join(&name)).map_err(StoreError::io)?;
+                remove_dir(&self.path.join(&name)).map_err(StoreError::io)?;
                 removed = true;
             }
         }

@@ -109,6 +109,11 @@ mod files {
         Ok(Some(content))
     }
 
+    /// Removes a directory with all that is in it.
+    pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
     /// The names in a directory, as far as they are text.
     pub(crate) fn names_in(dir: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
