@@ -24,7 +24,7 @@ pub struct OpenError;
 #[expect(clippy::exhaustive_structs, reason = "a failure that never tells more")]
 pub struct InvalidIterations;
 
-/// Parameters of a passphrase derivation that this library refuses to compute.
+/// Parameters of a passphrase derivation that this library refuses to compute, or has not enough memory for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("parameters of the key derivation are out of range")]
 #[expect(clippy::exhaustive_structs, reason = "a failure that never tells more")]

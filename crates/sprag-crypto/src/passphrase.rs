@@ -1,7 +1,7 @@
 //! Keys from passphrases: Argon2id, version 0x13.
 
-use argon2::{Algorithm, Argon2, Params, Version};
-use zeroize::Zeroizing;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::KdfError;
 
@@ -68,7 +68,7 @@ impl Argon2Params {
 /// A 32-byte key from a passphrase and 16 bytes of salt.
 ///
 /// # Errors
-/// [`KdfError`]: a passphrase of 4 GiB or more.
+/// [`KdfError`]: a passphrase of 4 GiB or more, or not enough memory.
 pub fn derive(
     passphrase: &[u8],
     salt: &[u8; 16],
@@ -76,10 +76,28 @@ pub fn derive(
 ) -> Result<Zeroizing<[u8; 32]>, KdfError> {
     let costs = Params::new(params.memory_kib, params.passes, params.lanes, Some(32))
         .map_err(|_| KdfError)?;
-    let mut key = Zeroizing::new([0; 32]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, costs)
-        .hash_password_into(passphrase, salt, key.as_mut_slice())
+    let mut memory = Vec::new();
+    memory
+        .try_reserve_exact(costs.block_count())
         .map_err(|_| KdfError)?;
+    memory.resize(costs.block_count(), Block::new());
+    derive_in(&mut memory, passphrase, salt, costs)
+}
+
+/// Derives in this memory and leaves it empty. What the library allocates itself it gives back as it is; but the last
+/// block yields the key with one hash, and the first ones test a guess of the passphrase without its cost.
+fn derive_in(
+    memory: &mut [Block],
+    passphrase: &[u8],
+    salt: &[u8],
+    costs: Params,
+) -> Result<Zeroizing<[u8; 32]>, KdfError> {
+    let mut key = Zeroizing::new([0; 32]);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, costs);
+    let done =
+        argon2.hash_password_into_with_memory(passphrase, salt, key.as_mut_slice(), &mut *memory);
+    memory.iter_mut().for_each(Zeroize::zeroize);
+    done.map_err(|_| KdfError)?;
     Ok(key)
 }
 
@@ -118,6 +136,46 @@ mod tests {
             Argon2Params::DEFAULT,
             Argon2Params::new(65_536, 3, 1).unwrap()
         );
+    }
+
+    #[test]
+    fn keys_match_the_tests_of_the_reference_implementation() {
+        // phc-winner-argon2, src/test.c, Argon2id of version 0x13. Its salts are shorter than `derive` takes.
+        for (memory_kib, lanes, key) in [
+            (
+                1 << 16,
+                1,
+                "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7",
+            ),
+            (
+                1 << 8,
+                1,
+                "9dfeb910e80bad0311fee20f9c0e2b12c17987b4cac90c2ef54d5b3021c68bfe",
+            ),
+            (
+                1 << 8,
+                2,
+                "6d093c501fd5999645e0ea3bf620d7b8be7fd2db59c20d9fff9539da2bf57037",
+            ),
+        ] {
+            let costs = Params::new(memory_kib, 2, lanes, Some(32)).unwrap();
+            let mut memory = vec![Block::new(); costs.block_count()];
+            let derived = derive_in(&mut memory, b"password", b"somesalt", costs).unwrap();
+            assert_eq!(hex::encode(*derived), key);
+        }
+    }
+
+    #[test]
+    fn the_memory_that_the_key_came_from_is_wiped_also_after_a_failure() {
+        for salt in [&SALT[..], b"short"] {
+            let costs = Params::new(64, 2, 1, Some(32)).unwrap();
+            let mut memory = vec![Block::new(); costs.block_count()];
+            memory.iter_mut().for_each(|block| block.as_mut().fill(7));
+            let derived = derive_in(&mut memory, b"correct horse", salt, costs);
+            assert_eq!(derived.is_ok(), salt.len() == 16);
+            let mut words = memory.iter().flat_map(AsRef::as_ref);
+            assert!(words.all(|word: &u64| *word == 0));
+        }
     }
 
     #[test]
