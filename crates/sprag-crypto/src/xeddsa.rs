@@ -289,6 +289,31 @@ mod tests {
     }
 
     #[test]
+    fn other_encodings_of_a_point_are_refused_where_the_equation_holds() {
+        // R = 0: y = 1, y = p + 1, and both with the sign of an x that is 0. With s = ha all are what sB − hA gives, to
+        // a verifier that compares points.
+        let (ours, public) = pair(&mut ChaCha20Rng::seed_from_u64(8));
+        let signing = SigningKey::new(ours.private());
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut beyond = P;
+        beyond[0] += 1;
+        for mut big_r in [one, beyond] {
+            for sign in [0, 0x80] {
+                big_r[31] = big_r[31] & 0x7f | sign;
+                let s = challenge(&big_r, &signing.public, b"message") * signing.a;
+                let mut signature = [0; 64];
+                signature[..32].copy_from_slice(&big_r);
+                signature[32..].copy_from_slice(s.as_bytes());
+                let h = challenge(&big_r, &signing.public, b"message");
+                let a = MontgomeryPoint(public.u()).to_edwards(0).unwrap();
+                assert_eq!(ED25519_BASEPOINT_POINT * s, a * h);
+                assert!(!check(&public, b"message", &signature));
+            }
+        }
+    }
+
+    #[test]
     fn any_key_and_any_signature_is_judged_as_the_text_says() {
         let mut rng = ChaCha20Rng::seed_from_u64(7);
         let mut converted = 0;
