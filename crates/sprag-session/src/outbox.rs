@@ -55,14 +55,22 @@ impl std::fmt::Debug for MessageId {
 impl std::str::FromStr for MessageId {
     type Err = ProtocolError;
 
+    /// The 32 lower-case hex digits of `Display`, and nothing else.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = [0; 16];
-        if text.len() != 32 || !text.is_ascii() {
+        let digits = text.as_bytes().chunks_exact(2);
+        if text.len() != 32 {
             return Err(ProtocolError::BadInput);
         }
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| ProtocolError::BadInput)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| ProtocolError::BadInput)?;
+        for (byte, digits) in bytes.iter_mut().zip(digits) {
+            for digit in digits {
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return Err(ProtocolError::BadInput),
+                };
+                *byte = *byte << 4 | value;
+            }
         }
         Ok(Self(bytes))
     }
