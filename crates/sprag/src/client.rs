@@ -96,15 +96,26 @@ struct Durable {
 /// What is called when a step is durable, or the store has failed.
 type Wake = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-#[derive(Default)]
 struct Progress {
     /// Steps that are durable, in the order submitted.
     done: u64,
     failed: Option<StoreError>,
     waiting: Vec<(u64, Wake)>,
-    /// Counts what `changed` waits for.
+    /// Counts what `changed` waits for, from 1: whoever has seen nothing yet is to look at once.
     changes: u64,
-    watching: Vec<(u64, Completer<u64>)>,
+    watching: Vec<Completer<u64>>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            done: 0,
+            failed: None,
+            waiting: Vec::new(),
+            changes: 1,
+            watching: Vec::new(),
+        }
+    }
 }
 
 impl Durable {
@@ -136,7 +147,7 @@ impl Durable {
         for (_, wake) in ready {
             wake(result.clone());
         }
-        for (_, completer) in watching {
+        for completer in watching {
             completer.complete(Ok(changes));
         }
     }
@@ -244,17 +255,18 @@ impl Shared {
     /// Resolves when something has changed since the number that it gave before.
     pub(crate) fn changed(&self, since: u64) -> Pending<u64> {
         let (completer, pending) = Pending::new(self.notifier.clone());
-        match self.state().map(|state| state.is_some()) {
+        match self.state() {
             Err(error) => completer.complete(Err(error)),
-            Ok(false) => completer.complete(Err(Error::closed())),
-            Ok(true) => {
+            Ok(state) if state.is_none() => completer.complete(Err(Error::closed())),
+            // Held meanwhile: a close must find all who watch.
+            Ok(_state) => {
                 let mut progress = self.durable.progress();
                 if progress.changes > since {
                     let changes = progress.changes;
                     drop(progress);
                     completer.complete(Ok(changes));
                 } else {
-                    progress.watching.push((since, completer));
+                    progress.watching.push(completer);
                 }
             }
         }
@@ -273,7 +285,7 @@ impl Shared {
         let (completer, pending) = Pending::new(notifier);
         let State { store, .. } = state;
         let watching = std::mem::take(&mut self.durable.progress().watching);
-        for (_, watcher) in watching {
+        for watcher in watching {
             watcher.complete(Err(Error::closed()));
         }
         completer.complete(store.close().map_err(Error::from));

@@ -204,6 +204,15 @@ impl Error {
         }
     }
 
+    /// With `store_in_use`: the number of the process that has the store open, if it said so.
+    #[must_use]
+    pub fn owner(&self) -> Option<u32> {
+        match &self.0 {
+            Cause::Store(StoreError::Locked { owner }) => *owner,
+            _ => None,
+        }
+    }
+
     /// When trying again makes sense, if that is known.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

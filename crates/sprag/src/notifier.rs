@@ -26,6 +26,17 @@ impl Notifier {
         self.jobs.push(job);
     }
 
+    /// Whether this process was forked from the one that made it: no thread will ever answer here.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.jobs.is_inherited()
+    }
+
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn is_inherited(&self) -> bool {
+        false
+    }
+
     /// There is one thread: what completes there is never under a lock of ours.
     #[cfg(target_family = "wasm")]
     pub(crate) fn run(&self, job: Job) {
@@ -41,12 +52,34 @@ mod threaded {
 
     use super::Job;
 
-    #[derive(Default)]
-    pub(super) struct Jobs(Mutex<Option<Sender<Job>>>);
+    pub(super) struct Jobs {
+        sender: Mutex<Option<Sender<Job>>>,
+        process: u32,
+    }
+
+    impl Default for Jobs {
+        fn default() -> Self {
+            Self {
+                sender: Mutex::default(),
+                process: crate::sys::process(),
+            }
+        }
+    }
 
     impl Jobs {
+        pub(super) fn is_inherited(&self) -> bool {
+            self.process != crate::sys::process()
+        }
+
         pub(super) fn push(&self, job: Job) {
-            let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.is_inherited() {
+                // The thread does not exist here, and the lock may be held by one that does not either.
+                let (fresh, jobs) = channel();
+                let _ = fresh.send(job);
+                crate::sys::spawn("sprag notifier", move || work(&jobs));
+                return;
+            }
+            let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
             let sent = match sender.as_ref() {
                 Some(sender) => sender.send(job).map_err(|unsent| unsent.0),
                 None => Err(job),
@@ -58,6 +91,19 @@ mod threaded {
                 if crate::sys::spawn("sprag notifier", move || work(&jobs)) {
                     *sender = Some(fresh);
                 }
+            }
+        }
+    }
+
+    impl Drop for Jobs {
+        fn drop(&mut self) {
+            if self.is_inherited() {
+                // Telling the thread of its end would take a lock that it may have held when the process was forked.
+                let sender = self
+                    .sender
+                    .get_mut()
+                    .unwrap_or_else(PoisonError::into_inner);
+                std::mem::forget(sender.take());
             }
         }
     }

@@ -36,9 +36,9 @@ enum Slot<T> {
 
 type Callback<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
-/// Where the result is put, once.
-pub(crate) struct Completer<T> {
-    shared: Arc<Shared<T>>,
+/// Where the result is put, once. If it is dropped instead, the client is gone: whoever waits hears `closed`.
+pub(crate) struct Completer<T: Send + 'static> {
+    shared: Option<Arc<Shared<T>>>,
 }
 
 impl<T> std::fmt::Debug for Pending<T> {
@@ -62,7 +62,7 @@ impl<T: Send + 'static> Pending<T> {
         });
         (
             Completer {
-                shared: shared.clone(),
+                shared: Some(shared.clone()),
             },
             Self { shared },
         )
@@ -85,6 +85,9 @@ impl<T: Send + 'static> Pending<T> {
     /// Those of the verb.
     #[cfg(not(target_family = "wasm"))]
     pub fn wait(self) -> Result<T, Error> {
+        if self.shared.notifier.is_inherited() {
+            return Err(Error::forked());
+        }
         let mut slot = self.shared.slot();
         loop {
             match std::mem::replace(&mut *slot, Slot::Taken) {
@@ -106,6 +109,9 @@ impl<T: Send + 'static> Pending<T> {
     /// `Ok(Err(..))` those of the verb; `Err(self)` if it is not ready in time.
     #[cfg(not(target_family = "wasm"))]
     pub fn wait_timeout(self, limit: Duration) -> Result<Result<T, Error>, Self> {
+        if self.shared.notifier.is_inherited() {
+            return Ok(Err(Error::forked()));
+        }
         let slot = self.shared.slot();
         let waiting = |slot: &mut Slot<T>| {
             matches!(
@@ -128,6 +134,10 @@ impl<T: Send + 'static> Pending<T> {
     /// Calls `then` with the result: on the notifier thread, under no lock, never on the committer. It may call the
     /// client again.
     pub fn on_ready(self, then: impl FnOnce(Result<T, Error>) + Send + 'static) {
+        if self.shared.notifier.is_inherited() {
+            let notifier = &self.shared.notifier;
+            return notifier.run(Box::new(move || then(Err(Error::forked()))));
+        }
         let mut slot = self.shared.slot();
         match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Ready(result) => {
@@ -164,18 +174,34 @@ impl<T: Send + 'static> Pending<T> {
     }
 }
 
-impl<T> Completer<T> {
+impl<T: Send + 'static> Completer<T> {
     /// Puts the result. Waiting threads wake at once; wakers and callbacks run on the notifier thread.
-    pub(crate) fn complete(self, result: Result<T, Error>)
-    where
-        T: Send + 'static,
-    {
-        let mut slot = self.shared.slot();
+    pub(crate) fn complete(mut self, result: Result<T, Error>) {
+        if let Some(shared) = self.shared.take() {
+            shared.put(result);
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for Completer<T> {
+    fn drop(&mut self) {
+        // In a forked child nobody may touch the lock, and whoever waits is told by his own `Pending`.
+        if let Some(shared) = self.shared.take()
+            && !shared.notifier.is_inherited()
+        {
+            shared.put(Err(Error::closed()));
+        }
+    }
+}
+
+impl<T: Send + 'static> Shared<T> {
+    fn put(&self, result: Result<T, Error>) {
+        let mut slot = self.slot();
         let before = std::mem::replace(&mut *slot, Slot::Taken);
         match before {
             Slot::Callback(then) => {
                 drop(slot);
-                self.shared.notifier.run(Box::new(move || then(result)));
+                self.notifier.run(Box::new(move || then(result)));
             }
             Slot::Forward(then) => {
                 drop(slot);
@@ -184,9 +210,9 @@ impl<T> Completer<T> {
             Slot::Waiting(waker) => {
                 *slot = Slot::Ready(Box::new(result));
                 drop(slot);
-                self.shared.ready.notify_all();
+                self.ready.notify_all();
                 if let Some(waker) = waker {
-                    self.shared.notifier.run(Box::new(move || waker.wake()));
+                    self.notifier.run(Box::new(move || waker.wake()));
                 }
             }
             Slot::Ready(_) | Slot::Taken => {}
@@ -198,6 +224,9 @@ impl<T> Future for Pending<T> {
     type Output = Result<T, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.shared.notifier.is_inherited() {
+            return Poll::Ready(Err(Error::forked()));
+        }
         let mut slot = self.shared.slot();
         match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Ready(result) => Poll::Ready(*result),

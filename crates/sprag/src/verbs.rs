@@ -175,8 +175,8 @@ impl Client {
         self.start().expire().wait()
     }
 
-    /// Waits until something has changed since the number that it gave before (0 at first): then look at tasks, inbox
-    /// and events.
+    /// Waits until something has changed since the number that it gave before: then look at tasks, inbox and events.
+    /// At first give 0; the answer comes at once.
     ///
     /// # Errors
     /// `closed`, `forked`.
