@@ -190,6 +190,24 @@ mod tests {
     }
 
     #[test]
+    fn bits_left_over_in_the_last_digit_are_zero() {
+        // Frames of all three lengths mod 3: of 0, 2 and 4 left-over bits.
+        for user in ["ann", "anna", "annas"] {
+            let (user, key) = (UserId::new(user).unwrap(), *request().identity_key());
+            let good = LinkRequest::new(user, key, [3; 32]).to_text();
+            let (rest, last) = good.split_at(good.len() - 1);
+            let same = |digit: &char| LinkRequest::from_text(&format!("{rest}{digit}")).is_ok();
+            let digits = ('A'..='Z')
+                .chain('a'..='z')
+                .chain('0'..='9')
+                .chain(['-', '_']);
+            let bits = good.strip_prefix(PREFIX).unwrap().len() * 6 % 8;
+            // Each digit says another nonce, or the same one written otherwise.
+            assert_eq!(digits.filter(same).count(), 64 >> bits, "{last} {bits}");
+        }
+    }
+
+    #[test]
     fn texts_that_are_not_exactly_what_was_shown_are_malformed() {
         let good = request().to_text();
         let digits = good.strip_prefix(PREFIX).unwrap();

@@ -158,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::canonical;
+    use crate::device_list::testing::largest_list;
     use crate::generated::sprag::v1 as pb;
     use crate::handshake::testing::good;
 
@@ -238,6 +239,43 @@ mod tests {
             let both = pb::PreKeyMessage { handshake: handshake(), message };
             prop_assert_eq!(&first[1..], both.encode_to_vec());
             prop_assert_eq!((plain[0], first[0]), (0x11, 0x12));
+        }
+    }
+
+    fn framed(handshake: Option<&[u8]>, header: usize, body: usize) -> Vec<u8> {
+        let salt = Salt::from_bytes([1; 16]);
+        let mut frame = encode_message(handshake, &salt, &vec![2; header], &vec![3; body]);
+        frame.extend([4; limits::ORIGIN]);
+        frame
+    }
+
+    #[test]
+    fn the_largest_message_fits_its_frame_behind_the_largest_handshake_and_a_byte_more_is_malformed()
+     {
+        let mut largest = good();
+        (largest.features, largest.responder_epoch) = (u32::MAX, u64::MAX);
+        (largest.signed_pre_key_id, largest.kem_pre_key_id) = (u32::MAX, u32::MAX);
+        largest.one_time_pre_key_id = u32::MAX;
+        largest.device_list = largest_list();
+        let largest = largest.encode_to_vec();
+        assert!(largest.len() < 3_700, "{}", largest.len());
+        for handshake in [None, Some(largest.as_slice())] {
+            for header in [61, 115] {
+                for body in [17, (1 << 20) + 16] {
+                    let frame = framed(handshake, header, body);
+                    let parsed = MessageFrame::parse(&frame).unwrap();
+                    assert_eq!((parsed.header().len(), parsed.body().len()), (header, body));
+                }
+                for body in [0, 1, 16, (1 << 20) + 17] {
+                    let frame = framed(handshake, header, body);
+                    let refused = MessageFrame::parse(&frame).unwrap_err();
+                    assert_eq!(refused, DecodeError::Malformed, "{header} {body}");
+                }
+            }
+            for header in [0, 60, 62, 114, 116, 127, 128] {
+                let refused = MessageFrame::parse(&framed(handshake, header, 17)).unwrap_err();
+                assert_eq!(refused, DecodeError::Malformed, "{header}");
+            }
         }
     }
 
