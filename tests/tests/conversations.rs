@@ -578,6 +578,8 @@ fn hostile_replies_are_refused_as_events_and_the_task_stays() {
         assert!(
             matches!(&events.last().unwrap().event, Event::ReplyRefused { task, .. } if *task == id)
         );
+        assert!(world.tasks(alice).is_empty(), "asked again at once");
+        world.wait(60_001);
         let tasks = world.tasks(alice);
         assert!(tasks.iter().any(|task| task.id() == id), "reply {place}");
         assert!(

@@ -155,7 +155,8 @@ impl Device {
                 self.fetch_list(rows, env, from.user())?;
                 Ok(Delivery::refused(error, Transport::Forget))
             }
-            ProtocolError::ListMismatch => {
+            // Of a stranger it is worth nothing: anybody can say so, and would push other events out.
+            ProtocolError::ListMismatch if accepted => {
                 event::record(
                     rows,
                     &Event::ListMismatch {
@@ -257,12 +258,50 @@ impl Device {
             Err(StepError::Protocol(error)) => {
                 if StoredTask::load(rows, id)?.is_some() {
                     task.mark(rows, id);
+                    self.put_off(rows, env, id, task, error);
                 }
                 event::record(rows, &Event::ReplyRefused { task: id, error })?;
                 Ok(Err(error))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// A refused reply is not asked for again at once, and after a changed identity not before the user has decided.
+    fn put_off(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        id: TaskId,
+        mut task: StoredTask,
+        error: ProtocolError,
+    ) {
+        match (&task.kind, error) {
+            (
+                Kind::FetchBundles { .. } | Kind::FetchDevices { .. },
+                ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
+            ) => task.parked = true,
+            (Kind::FetchBundles { .. } | Kind::FetchDevices { .. }, _) => {
+                task.not_before = env.now.saturating_add(ASK_AGAIN_MS);
+            }
+            _ => return,
+        }
+        task.save(rows, id);
+    }
+
+    /// What was to be fetched of a user and waited for a decision is fetched now.
+    fn resume_fetches(&self, rows: &mut Staged<'_>, name: &UserId) -> Result<(), StepError> {
+        for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            let id = TaskId::new(id);
+            match StoredTask::load(rows, id)?.map(|task| (task.kind.fetches_of(name), task)) {
+                Some((true, mut task)) if task.parked => {
+                    task.parked = false;
+                    task.save(rows, id);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Learns a list that the server gave. A changed account key or a fork becomes the user's decision.
@@ -644,6 +683,7 @@ impl Device {
             }
             None => self.accept(rows, name)?,
         }
+        self.resume_fetches(rows, name)?;
         self.list_ready(rows, env, name)
     }
 }

@@ -400,6 +400,12 @@ impl Device {
             .iter()
             .filter(|entry| entry.identity_key() != self.identity.public())
             .collect();
+        if devices.is_empty() {
+            // A list of nothing but our own key: there is nobody to write to.
+            outgoing.without_copies = CopyStatus::NoSuchDevice;
+            outgoing.open = 1;
+            return Ok(outgoing.close_one(rows)?);
+        }
         let first = outgoing.copies;
         outgoing.copies += u32::try_from(devices.len()).unwrap_or(u32::MAX);
         outgoing.open += u32::try_from(devices.len()).unwrap_or(u32::MAX);

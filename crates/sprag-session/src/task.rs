@@ -144,6 +144,13 @@ pub(crate) enum Kind {
     },
 }
 
+impl Kind {
+    /// Whether the task asks the server about this user.
+    pub(crate) fn fetches_of(&self, name: &UserId) -> bool {
+        matches!(self, Self::FetchDevices { user, .. } | Self::FetchBundles { user, .. } if user == name)
+    }
+}
+
 impl StoredTask {
     pub(crate) fn now(kind: Kind) -> Self {
         Self {
