@@ -112,7 +112,7 @@ pub fn run(vector: &Value) -> Outcome {
 /// Records have no order of their own.
 fn sorted(state: &Value) -> Value {
     let mut state = state.clone();
-    if let Some(peers) = state["peers"].as_array_mut() {
+    if let Some(peers) = state.get_mut("peers").and_then(Value::as_array_mut) {
         peers.sort_by_key(|peer| peer["address"].to_string());
     }
     state

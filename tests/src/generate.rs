@@ -301,6 +301,12 @@ fn conversation(plan: &Plan, rng: &mut ChaCha20Rng) -> Result<Value, Mismatch> {
     Ok(vector)
 }
 
+fn set(event: &mut Value, name: &str, value: Value) {
+    if let Some(fields) = event.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+}
+
 /// A conversation as it is being made.
 struct Talk<'p> {
     plan: &'p Plan,
@@ -390,7 +396,11 @@ impl Talk<'_> {
             device.open(rows, env, &to, &bundle, mode)
         })?;
         if let (Some(opened), Some(event)) = (opened, self.events.last_mut()) {
-            event["sid"] = hex::encode(opened.session_id.as_bytes()).into();
+            set(
+                event,
+                "sid",
+                hex::encode(opened.session_id.as_bytes()).into(),
+            );
         }
         Ok(())
     }
@@ -418,7 +428,7 @@ impl Talk<'_> {
             let at = self.events.len() - 1;
             self.conversation.keep_frame(at, sealed.frame.clone());
             if let Some(event) = self.events.last_mut() {
-                event["frame"] = hex::encode(&sealed.frame).into();
+                set(event, "frame", hex::encode(&sealed.frame).into());
             }
             self.flights.push((at, a, b));
         }
@@ -445,7 +455,7 @@ impl Talk<'_> {
             if let Some(byte) = frame.get_mut(flip) {
                 *byte ^= 1;
             }
-            event["flip"] = flip.into();
+            set(&mut event, "flip", flip.into());
         }
         self.conversation
             .keep_frame(self.events.len(), frame.clone());
@@ -453,7 +463,7 @@ impl Talk<'_> {
             device.receive(rows, env, &from, &frame)
         })?;
         if let (Some(received), Some(event)) = (received, self.events.last_mut()) {
-            event["content"] = hex::encode(&*received.plaintext).into();
+            set(event, "content", hex::encode(&*received.plaintext).into());
         }
         Ok(())
     }
