@@ -7,4 +7,5 @@ pub mod generate;
 pub mod model;
 pub mod replay_rng;
 pub mod shelf;
+pub mod verbs;
 pub mod world;
