@@ -23,8 +23,12 @@ Keys:
   else with a passphrase that is asked for.
 
 Transports:
-  With --server, commands exchange with that folder whatever waits. Without, `sprag tasks --out DIR`
-  writes what the network must do as files, and `sprag receive FILE` takes what it brought.
+  With --server, commands exchange with that folder whatever waits. Without, `sprag tasks --out
+  DIR` writes what the network must do as files, and `sprag receive FILE` takes what came.
+
+Output:
+  Results go to standard output, everything else to standard error. With --json both are one
+  JSON object per line, with a \"type\". What others wrote cannot steer your terminal.
 
 Exit codes:
     0  done

@@ -140,7 +140,9 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
         "store_version" | "unsupported_version" => "install a newer version of sprag",
         "store_failed" | "store_poisoned" => "look at the disk, and whether it was done",
         "outbox_full" => "run `sprag sync`, or hand over what `sprag tasks` shows",
-        "needs_bundle" => "send a message first, or run `sprag sync`",
+        "needs_bundle" => {
+            "the server has shown nothing of this user yet: send a message, then run `sprag sync`"
+        }
         "untrusted_identity" | "forked_list" | "list_mismatch" => {
             "compare safety numbers, then `sprag accept USER` or not"
         }

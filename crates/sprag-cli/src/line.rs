@@ -4,7 +4,8 @@ use serde::{Serialize, Serializer};
 use sprag::{CopyStatus, Event, Message, Refusal, Status, Task};
 use zeroize::Zeroizing;
 
-/// A result. Its JSON form has a `type` and always the same keys; keys may be added, never changed.
+/// A result. Its JSON form is one object in one line, with a `type` and always the same keys; keys may be added, never
+/// changed or left out. Bytes are in hexadecimal, times in milliseconds since 1970.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Line {

@@ -56,7 +56,12 @@ impl Output {
 
     /// Tells something that is no result. Nobody needs to listen.
     pub(crate) fn note(&mut self, text: &str) {
-        let _ = writeln!(self.err, "sprag: {}", printable(text));
+        let _ = if self.json {
+            let object = serde_json::json!({ "type": "note", "message": text });
+            writeln!(self.err, "{object}")
+        } else {
+            writeln!(self.err, "sprag: {}", printable(text))
+        };
     }
 
     /// Tells why the program ends.

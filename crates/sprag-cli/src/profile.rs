@@ -77,16 +77,15 @@ impl Profile {
         }
     }
 
-    /// With a server: fetches envelopes, and does what waits then.
+    /// With a server: does what waits, fetches envelopes, and does what waits then.
     pub(crate) fn exchange(&self, output: &mut Output) -> Result<(Ran, Fetched), CliError> {
         let Some(server) = &self.server else {
             return Ok((Ran::default(), Fetched::default()));
         };
+        self.client.expire()?;
         let mut ran = server.run_tasks(&self.client, output)?;
         let fetched = server.fetch(&self.client, output)?;
-        let more = server.run_tasks(&self.client, output)?;
-        ran.done += more.done;
-        ran.questions += more.questions;
+        ran.add(&server.run_tasks(&self.client, output)?);
         Ok((ran, fetched))
     }
 

@@ -40,6 +40,13 @@ pub(crate) struct Ran {
     pub(crate) questions: usize,
 }
 
+impl Ran {
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.done += more.done;
+        self.questions += more.questions;
+    }
+}
+
 /// What was fetched.
 #[derive(Debug, Default)]
 pub(crate) struct Fetched {
@@ -72,23 +79,17 @@ impl Server {
     /// Does what waits for the network, and what follows from it. A task is tried once.
     pub(crate) fn run_tasks(&self, client: &Client, output: &mut Output) -> Result<Ran, CliError> {
         let mut ran = self.run_tasks_that(client, output, |_| true)?;
-        ran.done += self.publish(client, output)?.done;
+        ran.add(&self.publish(client, output)?);
         Ok(ran)
     }
 
     /// Publishes what is to be published, also what this server lacks without having said so.
     pub(crate) fn publish(&self, client: &Client, output: &mut Output) -> Result<Ran, CliError> {
-        let publishes = |task: &Task| {
-            matches!(
-                task,
-                Task::PublishPreKeys { .. } | Task::PublishDevices { .. }
-            )
-        };
-        let mut ran = self.run_tasks_that(client, output, publishes)?;
+        let mut ran = self.run_tasks_that(client, output, is_publication)?;
         let state = self.directory.state(&client.address()?)?;
         self.moved(state.len());
         client.supply_pre_key_state(&state)?;
-        ran.done += self.run_tasks_that(client, output, publishes)?.done;
+        ran.add(&self.run_tasks_that(client, output, is_publication)?);
         Ok(ran)
     }
 
@@ -112,7 +113,11 @@ impl Server {
                 tried.insert(task.id());
                 match self.perform(client, &address, &task)? {
                     Ended::Done => ran.done += 1,
-                    Ended::Failed(why) => output.note(&format!("{}: {why}", task_kind(&task))),
+                    Ended::Failed(why) => {
+                        // Others cannot write to us until this is settled.
+                        ran.questions += usize::from(is_publication(&task));
+                        output.note(&format!("{}: {why}", task_kind(&task)));
+                    }
                     Ended::Refused(error) => {
                         ran.questions += usize::from(error.code() != "malformed");
                         output.note(&format!(
@@ -228,6 +233,13 @@ impl Server {
             Err(error) => Err(CliError::Refused(format!("the server says: {error}"))),
         }
     }
+}
+
+fn is_publication(task: &Task) -> bool {
+    matches!(
+        task,
+        Task::PublishPreKeys { .. } | Task::PublishDevices { .. }
+    )
 }
 
 fn describe(task: &Task) -> String {

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sprag::{Client, InboxId, Key, Task};
+use zeroize::Zeroizing;
 
 use self::folder::Folder;
 use crate::args::DemoArgs;
@@ -69,7 +70,7 @@ impl<'a> Demo<'a> {
         )?;
         let alice_key = match key::from_environment()? {
             Some(key) => key,
-            None => Key::passphrase(&hex::encode(sys::random::<16>())),
+            None => Key::passphrase(&Zeroizing::new(hex::encode(sys::random::<16>()))),
         };
         let bob_key = key::create(&folder.path().join("bob.key"))?;
         let begun = Instant::now();

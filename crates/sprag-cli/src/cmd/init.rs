@@ -7,8 +7,13 @@ use crate::profile::Profile;
 use super::status;
 
 pub(super) fn run(profile: &Profile, output: &mut Output) -> Result<Exit, CliError> {
-    profile.run_tasks(output)?;
+    let ran = profile.run_tasks(output)?;
     output.line(&status::profile_line(profile)?)?;
     profile.tell_waiting(output)?;
+    if ran.questions > 0 {
+        return Err(CliError::Refused(
+            "the server did not take our keys; perhaps somebody has this name there".to_owned(),
+        ));
+    }
     Ok(Exit::Ok)
 }

@@ -16,6 +16,9 @@ pub(super) fn run(
     args: &ReceiveArgs,
     output: &mut Output,
 ) -> Result<Exit, CliError> {
+    if args.files.is_empty() && profile.server().is_none() {
+        output.note("there is nothing to take envelopes from: give files, `-`, or --server");
+    }
     let mut unfit = 0;
     for file in &args.files {
         unfit += take(profile, file, args.raw, output)?;
@@ -27,12 +30,7 @@ pub(super) fn run(
 }
 
 /// Takes the envelopes of a file; says how many were refused.
-fn take(
-    profile: &Profile,
-    file: &Path,
-    raw: bool,
-    output: &mut Output,
-) -> Result<usize, CliError> {
+fn take(profile: &Profile, file: &Path, raw: bool, output: &mut Output) -> Result<usize, CliError> {
     let mut refused = 0;
     for envelope in input::envelopes(&input::read(file)?) {
         let received = profile.client.receive_encrypted_message(&envelope)?;

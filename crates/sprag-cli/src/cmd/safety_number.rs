@@ -49,14 +49,14 @@ fn not_a_code() -> CliError {
     CliError::Usage("what is compared has 60 digits, or is hexadecimal".to_owned())
 }
 
-/// A QR code in half blocks, light on a dark terminal.
+/// A QR code in half blocks: what a scanner takes for paper is drawn, for most terminals are dark.
 fn picture(code: &[u8]) -> String {
     QrCode::new(code).map_or_else(
         |_| String::new(),
         |code| {
             code.render::<Dense1x2>()
-                .dark_color(Dense1x2::Dark)
-                .light_color(Dense1x2::Light)
+                .dark_color(Dense1x2::Light)
+                .light_color(Dense1x2::Dark)
                 .build()
         },
     )

@@ -1,5 +1,6 @@
 //! `sprag send`: a message to all devices of a user.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use sprag::CopyStatus;
@@ -18,7 +19,12 @@ pub(super) fn run(
     output: &mut Output,
 ) -> Result<Exit, CliError> {
     let text = match args.text.as_deref() {
-        None | Some("-") => input::read(Path::new("-"))?,
+        None | Some("-") => {
+            if std::io::stdin().is_terminal() {
+                output.note("write the message, and end it with Ctrl-D on a line of its own");
+            }
+            input::read(Path::new("-"))?
+        }
         Some(text) => Zeroizing::new(text.as_bytes().to_vec()),
     };
     let client = &profile.client;
@@ -37,19 +43,19 @@ pub(super) fn run(
         user: args.user.clone(),
         copies: copies(status),
     })?;
-    if nobody {
-        return Err(CliError::NotFound(format!(
-            "user {} on the server; the message was not sent",
-            args.user
-        )));
-    }
     if client
         .contact(&args.user)?
         .is_some_and(|contact| contact.changed)
     {
         return Err(CliError::Refused(format!(
-            "{0} has another identity; the message waits until you decide: compare safety numbers, \
+            "{0} has another identity; nothing goes to him until you decide: compare safety numbers, \
              then `sprag accept {0}` or not",
+            args.user
+        )));
+    }
+    if nobody {
+        return Err(CliError::NotFound(format!(
+            "user {} on the server; the message was not sent",
             args.user
         )));
     }
