@@ -110,7 +110,7 @@ pub(crate) struct ReceiveArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TasksArgs {
-    /// Write each task's bytes to DIR/<ID>.<KIND>
+    /// Write the bytes of each task to a file in DIR, named ID.KIND
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Give the reply to a task
