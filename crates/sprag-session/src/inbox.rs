@@ -123,7 +123,8 @@ fn note_opened(rows: &mut Staged<'_>, owner: &[u8], salt: &Salt) -> Result<(), S
     Ok(())
 }
 
-fn unnamed_rows(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<(u64, Salt)>, StoreError> {
+/// The salts that ride as `received` on the next message to a device, at most 32, with their numbers.
+pub(crate) fn unnamed(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<(u64, Salt)>, StoreError> {
     let mut found = Vec::new();
     rows.scan(&tables::unnamed(owner, None), &mut |suffix, value| {
         if let (Ok(number), Ok(salt)) = (suffix.try_into(), value.try_into()) {
@@ -138,22 +139,11 @@ fn unnamed_rows(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<(u64, Salt)>, Store
     Ok(found)
 }
 
-/// The salts that ride as `received` on the next message to a device, at most 32.
-pub(crate) fn unnamed(rows: &dyn Rows, owner: &[u8]) -> Result<Vec<Salt>, StoreError> {
-    Ok(unnamed_rows(rows, owner)?
-        .into_iter()
-        .map(|(_, salt)| salt)
-        .collect())
-}
-
 /// These salts are named now.
-pub(crate) fn named(rows: &mut Staged<'_>, owner: &[u8], salts: &[Salt]) -> Result<(), StoreError> {
-    for (number, salt) in unnamed_rows(rows, owner)? {
-        if salts.contains(&salt) {
-            rows.delete(tables::unnamed(owner, Some(number)));
-        }
+pub(crate) fn named(rows: &mut Staged<'_>, owner: &[u8], salts: &[(u64, Salt)]) {
+    for (number, _) in salts {
+        rows.delete(tables::unnamed(owner, Some(*number)));
     }
-    Ok(())
 }
 
 impl Device {

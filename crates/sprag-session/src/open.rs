@@ -2,7 +2,7 @@
 
 use sprag_crypto::{Features, Mode, SessionId};
 use sprag_ratchet::Session;
-use sprag_store::{Rows, Staged};
+use sprag_store::{Rows, Staged, StoreError};
 use sprag_wire::{DeviceAddress, UnverifiedDeviceList, UnverifiedPreKeyBundle};
 use sprag_x3dh::{Initiator, PreKeyBundle, initiate};
 use zeroize::Zeroizing;
@@ -136,7 +136,8 @@ impl Device {
 
     /// Our own device must be listed before it opens a session or sends ("The protocol", §1.2).
     pub(crate) fn check_own_listed(&self, rows: &dyn Rows) -> Result<(), StepError> {
-        let own = self.own_user(rows)?;
+        let own = trust::load_row(rows, self.address.user())?;
+        let own = own.ok_or(StoreError::Damaged("own user row is missing"))?;
         if own.is_listed(self.address.device(), self.identity.public()) {
             Ok(())
         } else {

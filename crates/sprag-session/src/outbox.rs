@@ -12,6 +12,7 @@ use crate::codec::{Reader, Writer};
 use crate::error::{ProtocolError, StepError};
 use crate::own::{Counters, Device, Env};
 use crate::task::{Kind, StoredTask, TaskId, read_address, read_user, write_address};
+use crate::trust::User;
 use crate::{chunks, inbox, tables};
 
 /// Messages that may be under way at once. A further one is refused before anything is encrypted.
@@ -377,7 +378,7 @@ impl Device {
             }
             Some(mut known) => {
                 self.mark_accepted(rows, &mut known)?;
-                self.make_copies(rows, env, outgoing, content)?;
+                self.make_copies(rows, env, &known, outgoing, content)?;
             }
         }
         Ok(())
@@ -388,12 +389,10 @@ impl Device {
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
+        user: &User,
         mut outgoing: Outgoing,
         mut content: Content,
     ) -> Result<(), StepError> {
-        let Some(user) = self.user(rows, &outgoing.user)? else {
-            return Err(StepError::Internal("a user who was there"));
-        };
         let devices: Vec<_> = user
             .newest
             .devices()
@@ -434,18 +433,17 @@ impl Device {
         content: &mut Content,
     ) -> Result<(), StepError> {
         let owner = tables::device_owner(&copy.to);
-        content.set_received(inbox::unnamed(rows, &owner)?);
+        let unnamed = inbox::unnamed(rows, &owner)?;
+        content.set_received(unnamed.iter().map(|(_, salt)| *salt).collect());
         match self.seal(rows, env, &copy.to, &content.encode(), Padding::Padme) {
             Ok(sealed) => {
-                inbox::named(rows, &owner, content.received())?;
-                let user = self.user(rows, copy.to.user())?;
-                let user = user.ok_or(StepError::Internal("a user who was there"))?;
+                inbox::named(rows, &owner, &unnamed);
                 let length =
                     u32::try_from(sealed.frame.len()).map_err(|_| ProtocolError::BadInput)?;
                 let kind = Kind::Deliver {
                     to: copy.to.clone(),
                     salt: sealed.salt,
-                    known_list: user.newest.hash(),
+                    known_list: sealed.known_list,
                     length,
                     sequence,
                     copy: number,
@@ -525,7 +523,7 @@ impl Device {
             if let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
                 let content = outgoing.content(rows)?;
                 outgoing.open = outgoing.open.saturating_sub(1);
-                self.make_copies(rows, env, outgoing, content)?;
+                self.make_copies(rows, env, &user, outgoing, content)?;
             }
         }
         Ok(())

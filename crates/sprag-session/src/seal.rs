@@ -4,7 +4,7 @@ use sprag_crypto::{Salt, SessionId};
 use sprag_ratchet::{EncryptError, SaltSource};
 use sprag_store::{Rows, Staged};
 use sprag_wire::limits::{APPLICATION as MAX_APPLICATION, PLAINTEXT as MAX_PLAINTEXT};
-use sprag_wire::{Body, Content, DeviceAddress, Padding, encode_message, pad};
+use sprag_wire::{Body, Content, DeviceAddress, ListHash, Padding, encode_message, pad};
 
 use crate::error::{ProtocolError, StepError};
 use crate::own::{Device, Env};
@@ -24,6 +24,8 @@ pub struct SealedFrame {
     pub salt: Salt,
     /// The session that it was sealed on.
     pub session_id: SessionId,
+    /// The newest list of its user that was known.
+    pub known_list: ListHash,
 }
 
 impl Device {
@@ -92,6 +94,7 @@ impl Device {
             frame,
             salt: message.salt,
             session_id: current.id,
+            known_list: user.newest.hash(),
         })
     }
 }

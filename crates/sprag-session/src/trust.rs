@@ -106,12 +106,36 @@ fn entry(list: &DeviceList, device: DeviceId) -> Option<&ListedDevice> {
     list.devices().iter().find(|entry| entry.device() == device)
 }
 
-/// Reads a user's row. Our own user keeps the whole history, in rows of its own.
+/// Reads what is remembered of a user. Our own user keeps the whole history, in rows of its own.
 pub(crate) fn load(
     rows: &dyn Rows,
     name: &UserId,
     own: &UserId,
 ) -> Result<Option<User>, StoreError> {
+    let mut user = load_row(rows, name)?;
+    if name == own
+        && let Some(user) = &mut user
+    {
+        let mut bad = false;
+        rows.scan(&tables::all(tables::OWN_HISTORY), &mut |suffix, value| {
+            match (suffix.try_into(), value.try_into()) {
+                (Ok(epoch), Ok(hash)) => {
+                    let hash = ListHash::from_bytes(hash);
+                    user.history.insert(u64::from_be_bytes(epoch), hash);
+                }
+                _ => bad = true,
+            }
+            ControlFlow::Continue(())
+        })?;
+        if bad {
+            return Err(StoreError::Damaged("own list history"));
+        }
+    }
+    Ok(user)
+}
+
+/// Reads a user's row: of our own user without the history.
+pub(crate) fn load_row(rows: &dyn Rows, name: &UserId) -> Result<Option<User>, StoreError> {
     let Some(bytes) = rows.get(&tables::user(name))? else {
         return Ok(None);
     };
@@ -130,21 +154,6 @@ pub(crate) fn load(
         history.insert(reader.u64()?, ListHash::from_bytes(reader.array()?));
     }
     reader.finish()?;
-    if name == own {
-        let mut bad = false;
-        rows.scan(&tables::all(tables::OWN_HISTORY), &mut |suffix, value| {
-            match (suffix.try_into(), value.try_into()) {
-                (Ok(epoch), Ok(hash)) => {
-                    history.insert(u64::from_be_bytes(epoch), ListHash::from_bytes(hash));
-                }
-                _ => bad = true,
-            }
-            ControlFlow::Continue(())
-        })?;
-        if bad {
-            return Err(StoreError::Damaged("own list history"));
-        }
-    }
     Ok(Some(User {
         name: name.clone(),
         account_key,

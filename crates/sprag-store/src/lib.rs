@@ -38,6 +38,7 @@
 
 mod backend;
 mod blind;
+mod cache;
 #[cfg(feature = "sled")]
 mod commit;
 #[cfg(not(target_arch = "wasm32"))]

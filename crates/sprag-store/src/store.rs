@@ -13,11 +13,12 @@ use zeroize::Zeroizing;
 
 use crate::backend::{Backend, Batch, Completion, Deferred};
 use crate::blind::{Blinder, Physical};
+use crate::cache::{Cache, Known};
 use crate::error::StoreError;
 use crate::manifest::StoreKeys;
 use crate::memory::MemoryBackend;
 use crate::rows::{Changes, META_TABLE, RowName, Rows, Visit};
-use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer};
+use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer, Sum};
 use crate::sys::{lock, process_id};
 
 /// Sealed rows over a [`Backend`]. Cheap to clone; all clones are one store.
@@ -33,10 +34,19 @@ struct Inner {
     sealer: Sealer,
     blinder: Blinder,
     state: Mutex<State>,
+    /// Locked last, and never while a backend is called.
+    cache: Mutex<Cache>,
     health: Arc<AtomicU8>,
     store_id: [u8; 16],
     /// The process that opened the store. A fork of it would use message keys twice.
     process: u32,
+}
+
+/// A row of a batch: what was put there, and its mark.
+struct Written<'c> {
+    key: Vec<u8>,
+    value: Option<&'c [u8]>,
+    mark: Option<Sum>,
 }
 
 struct State {
@@ -62,14 +72,30 @@ impl Store {
     pub fn create(
         home: impl AsRef<Path>,
         key: &sprag_keys::Key,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        Self::create_with(home, key, rng, Changes::new())
+    }
+
+    /// As [`create`](Self::create), with first rows that are there if the store is: a store that lost them is damaged,
+    /// never one that has not got them yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create) and of a commit.
+    #[cfg(feature = "sled")]
+    pub fn create_with(
+        home: impl AsRef<Path>,
+        key: &sprag_keys::Key,
         mut rng: impl CryptoRng + Send + 'static,
+        first: Changes,
     ) -> Result<Self, StoreError> {
         let home = crate::home::Home::begin(home.as_ref())?;
         let keys = StoreKeys::generate(&mut rng);
         let manifest = crate::manifest::Manifest::wrap(&keys, key, &mut rng)?;
         let backend = home.create_epoch(keys.epoch())?;
         let store = Self::create_over(backend, &keys, rng)?;
-        store.commit_blocking(Changes::new())?;
+        store.commit_blocking(first)?;
         home.finish(&manifest)?;
         Ok(store)
     }
@@ -181,6 +207,7 @@ impl Store {
                 rng: Box::new(rng),
                 meta,
             }),
+            cache: Mutex::default(),
             health: Arc::new(AtomicU8::new(OPEN)),
             store_id: *keys.store_id(),
             process: process_id(),
@@ -263,6 +290,14 @@ impl Rows for Store {
     fn get(&self, name: &RowName) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         self.0.ready()?;
         let Physical { key, inner } = self.0.readable(name)?;
+        let submissions = {
+            let cache = lock(&self.0.cache);
+            match cache.get(&key) {
+                Some(known) if known.inner != inner => return Err(StoreError::BadName),
+                Some(known) => return Ok(Some(known.value.clone())),
+                None => cache.submissions(),
+            }
+        };
         let Some(sealed) = self
             .0
             .watched(self.0.backend.get(&key).map_err(StoreError::from))?
@@ -273,7 +308,14 @@ impl Rows for Store {
         if opened.inner != inner {
             return Err(StoreError::BadName);
         }
-        Ok(Some(opened.into_value()))
+        let value = opened.into_value();
+        let known = Known {
+            inner,
+            value: value.clone(),
+            mark: self.0.sealer.mark(&key, &sealed),
+        };
+        lock(&self.0.cache).keep(submissions, key, known);
+        Ok(Some(value))
     }
 
     fn scan_except(
@@ -369,8 +411,15 @@ impl Inner {
         {
             let mut state = lock(&self.state);
             match self.batch(&mut state, changes) {
-                Ok(batch) if lazy => self.backend.submit(batch.lazy(), done),
-                Ok(batch) => self.backend.submit(batch, done),
+                Ok((batch, written)) => {
+                    let batch = if lazy { batch.lazy() } else { batch };
+                    self.backend.submit(batch, done);
+                    // Not before: what is read between would be kept as it was.
+                    lock(&self.cache).submitted(written.iter().map(|row| {
+                        let put = row.value.zip(row.mark);
+                        (row.key.as_slice(), put)
+                    }));
+                }
                 Err(error) => done(Err(error)),
             }
         }
@@ -378,24 +427,33 @@ impl Inner {
     }
 
     /// Seals changes, and the meta row that goes with them.
-    fn batch(&self, state: &mut State, changes: &Changes) -> Result<Batch, StoreError> {
+    fn batch<'c>(
+        &self,
+        state: &mut State,
+        changes: &'c Changes,
+    ) -> Result<(Batch, Vec<Written<'c>>), StoreError> {
         let mut batch = Batch::after(state.meta.sequence);
+        let mut written = Vec::with_capacity(changes.len());
         let digest = &mut state.meta.digest;
         for (name, value) in changes.iter() {
             let Physical { key, inner } = self.blinder.physical(name);
-            let old = self.backend.get(&key)?;
-            if let Some(old) = &old {
-                digest.subtract(name.table(), self.sealer.mark(&key, old));
+            let old = self.mark_of(&key)?;
+            if let Some(old) = old {
+                digest.subtract(name.table(), old);
             }
+            let mut mark = None;
             if let Some(value) = value {
                 let sealed = self
                     .sealer
                     .seal(&key, inner.as_ref(), value, &mut *state.rng);
-                digest.add(name.table(), self.sealer.mark(&key, &sealed));
-                batch.put(key, sealed);
+                let new = self.sealer.mark(&key, &sealed);
+                mark = Some(new);
+                digest.add(name.table(), new);
+                batch.put(key.clone(), sealed);
             } else if old.is_some() {
-                batch.delete(key);
+                batch.delete(key.clone());
             }
+            written.push(Written { key, value, mark });
         }
         state.meta.sequence = batch.sequence();
         let meta = Zeroizing::new(state.meta.encode());
@@ -403,7 +461,16 @@ impl Inner {
             META_KEY.to_vec(),
             self.sealer.seal(META_KEY, None, &meta, &mut *state.rng),
         );
-        Ok(batch)
+        Ok((batch, written))
+    }
+
+    /// The mark of the row that stands at a key, if any. Only under the lock of the state: nothing is submitted meanwhile.
+    fn mark_of(&self, key: &[u8]) -> Result<Option<Sum>, StoreError> {
+        if let Some(known) = lock(&self.cache).get(key) {
+            return Ok(Some(known.mark));
+        }
+        let sealed = self.backend.get(key)?;
+        Ok(sealed.map(|sealed| self.sealer.mark(key, &sealed)))
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -411,6 +478,7 @@ impl Inner {
             return Err(StoreError::Forked);
         }
         let before = self.health.swap(CLOSED, Ordering::AcqRel);
+        lock(&self.cache).close();
         let closed = self.backend.close();
         match before {
             CLOSED => Ok(()),
