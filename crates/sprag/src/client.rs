@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_core::CryptoRng;
 use sprag_session::{Device, Env, MessageId};
-use sprag_store::{Rows, Staged, Store, StoreError};
+use sprag_store::{Changes, Rows, Staged, Store, StoreError};
 use sprag_wire::{DeviceAddress, UserId};
 
 use crate::notifier::Notifier;
@@ -53,6 +53,20 @@ impl Surroundings {
             clock: Box::new(clock),
             rng: Box::new(rng),
         }
+    }
+}
+
+impl Surroundings {
+    /// A new account, and the rows that are all of it.
+    pub(crate) fn create(
+        &mut self,
+        rows: &dyn Rows,
+        user: &UserId,
+    ) -> Result<(Device, Changes), Error> {
+        let mut staged = Staged::new(rows);
+        let mut env = Env::new(self.clock.now(), &mut self.rng);
+        let device = Device::create(&mut staged, &mut env, user)?;
+        Ok((device, staged.into_changes()))
     }
 }
 
@@ -293,51 +307,31 @@ impl Shared {
     }
 }
 
-/// How a client comes to its store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    any(not(feature = "sled"), target_family = "wasm"),
-    expect(
-        dead_code,
-        reason = "only a store on disk can be opened or created for itself"
-    )
-)]
-pub(crate) enum Begin {
-    Open,
-    Create,
-    OpenOrCreate,
-}
-
 impl Client {
-    /// A client over an open store: its device, or a new account for `user`.
-    pub(crate) fn over(
+    /// A client over any store: one with a backend or a sink of your own, or in memory. A new account is made for
+    /// `user` if the store holds none.
+    ///
+    /// # Errors
+    /// `other_user`, `bad_input`, and those of the store.
+    pub fn with_store(
         store: Store,
-        begin: Begin,
-        user: Option<&str>,
+        user: &str,
         mut surroundings: Surroundings,
     ) -> Result<Self, Error> {
-        let user = user
-            .map(UserId::new)
-            .transpose()
-            .map_err(|_| Error::bad_input())?;
-        let existing = Device::load(&store as &dyn Rows)?;
-        let device = match (existing, begin, user) {
-            (Some(_), Begin::Create, _) => return Err(Error::profile_exists()),
-            (Some(device), _, Some(user)) if *device.address().user() != user => {
-                return Err(Error::other_user());
-            }
-            (Some(device), _, _) => device,
-            (None, Begin::Open, _) => return Err(Error::no_profile()),
-            (None, _, None) => return Err(Error::bad_input()),
-            (None, _, Some(user)) => {
-                let mut rows = Staged::new(&store);
-                let mut env = Env::new(surroundings.clock.now(), &mut surroundings.rng);
-                let device = Device::create(&mut rows, &mut env, &user)?;
-                let changes = rows.into_changes();
+        let user = UserId::new(user).map_err(|_| Error::bad_input())?;
+        let device = match Device::load(&store as &dyn Rows)? {
+            Some(device) if *device.address().user() != user => return Err(Error::other_user()),
+            Some(device) => device,
+            None => {
+                let (device, changes) = surroundings.create(&store, &user)?;
                 commit(&store, changes)?;
                 device
             }
         };
+        Ok(Self::assemble(store, device, surroundings))
+    }
+
+    pub(crate) fn assemble(store: Store, device: Device, surroundings: Surroundings) -> Self {
         let state = State {
             store,
             device,
@@ -350,18 +344,9 @@ impl Client {
             durable: Arc::default(),
             process: sys::process(),
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
-        })
-    }
-
-    /// A client over any store: one with a backend or a sink of your own, or in memory. A new account is made for
-    /// `user` if the store holds none.
-    ///
-    /// # Errors
-    /// `other_user`, `bad_input`, and those of the store.
-    pub fn with_store(store: Store, user: &str, surroundings: Surroundings) -> Result<Self, Error> {
-        Self::over(store, Begin::OpenOrCreate, Some(user), surroundings)
+        }
     }
 
     pub(crate) fn with_device<T>(&self, read: impl FnOnce(&Device) -> T) -> Result<T, Error> {
@@ -416,14 +401,14 @@ impl Client {
 }
 
 #[cfg(not(target_family = "wasm"))]
-fn commit(store: &Store, changes: sprag_store::Changes) -> Result<(), Error> {
+fn commit(store: &Store, changes: Changes) -> Result<(), Error> {
     store.commit_blocking(changes)?;
     Ok(())
 }
 
 /// Nothing can be waited for here: the first commit is durable when a later one is.
 #[cfg(target_family = "wasm")]
-fn commit(store: &Store, changes: sprag_store::Changes) -> Result<(), Error> {
+fn commit(store: &Store, changes: Changes) -> Result<(), Error> {
     store.submit(changes, Box::new(|_| ()));
     Ok(())
 }

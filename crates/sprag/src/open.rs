@@ -1,11 +1,13 @@
 //! Opening a profile on disk, on a thread of its own: keys from passphrases and large stores take their time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sprag_keys::Key;
-use sprag_store::{Store, StoreError};
+use sprag_session::Device;
+use sprag_store::{MemoryRows, Rows, Store, StoreError};
+use sprag_wire::UserId;
 
-use crate::client::{Begin, Client};
+use crate::client::Client;
 use crate::notifier::Notifier;
 use crate::pending::Pending;
 use crate::{Error, Surroundings, sys};
@@ -120,28 +122,87 @@ fn begin(
 }
 
 fn open(
-    directory: &PathBuf,
+    directory: &Path,
     key: &Key,
     begin: Begin,
     user: Option<&str>,
     surroundings: Surroundings,
 ) -> Result<Client, Error> {
-    if user.is_some_and(|user| sprag_wire::UserId::new(user).is_err()) {
-        return Err(Error::bad_input());
+    let user = user.map(UserId::new).transpose();
+    let user = user.map_err(|_| Error::bad_input())?;
+    if begin == Begin::Create {
+        return create(directory, key, user.as_ref(), surroundings);
     }
-    let opened = match begin {
-        Begin::Create => Store::create(directory, key, sys::rng()),
-        Begin::Open => Store::open(directory, key, sys::rng()),
-        Begin::OpenOrCreate => match Store::open(directory, key, sys::rng()) {
-            Err(StoreError::NotFound) => Store::create(directory, key, sys::rng()),
-            opened => opened,
-        },
+    let store = match Store::open(directory, key, sys::rng()) {
+        Err(StoreError::NotFound) if begin == Begin::OpenOrCreate => {
+            return create(directory, key, user.as_ref(), surroundings);
+        }
+        opened => opened?,
     };
-    // A store without a device is one whose creation was cut off: it is finished now.
-    let begin = if begin == Begin::Create {
-        Begin::OpenOrCreate
-    } else {
-        begin
-    };
-    Client::over(opened?, begin, user, surroundings)
+    // The device is in the first commit, before the store counts as one that exists.
+    let device = Device::load(&store as &dyn Rows)?;
+    let device = device.ok_or(StoreError::Damaged("the device is missing"))?;
+    match user {
+        Some(user) if *device.address().user() != user => Err(Error::other_user()),
+        _ => Ok(Client::assemble(store, device, surroundings)),
+    }
+}
+
+fn create(
+    directory: &Path,
+    key: &Key,
+    user: Option<&UserId>,
+    mut surroundings: Surroundings,
+) -> Result<Client, Error> {
+    let user = user.ok_or_else(Error::bad_input)?;
+    let (device, first) = surroundings.create(&MemoryRows::new(), user)?;
+    let store = Store::create_with(directory, key, sys::rng(), first)?;
+    Ok(Client::assemble(store, device, surroundings))
+}
+
+/// How a client comes to its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    Open,
+    Create,
+    OpenOrCreate,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a profile looks like whose rows were lost without a trace, as sled loses them.
+    #[test]
+    fn a_store_without_its_device_is_damaged_and_never_a_new_account() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = || Key::raw([7; 32]);
+        Store::create(dir.path(), &key(), sys::rng())
+            .unwrap()
+            .close()
+            .unwrap();
+        for opened in [
+            Client::open(dir.path(), key()),
+            Client::open_or_create(dir.path(), key(), "alice"),
+        ] {
+            assert_eq!(opened.unwrap_err().code(), "store_damaged");
+        }
+        let created = Client::create(dir.path(), key(), "alice");
+        assert_eq!(created.unwrap_err().code(), "profile_exists");
+    }
+
+    #[test]
+    fn a_profile_is_opened_by_its_own_user_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = || Key::raw([7; 32]);
+        let missing = Client::open(dir.path().join("alice"), key());
+        assert_eq!(missing.unwrap_err().code(), "no_profile");
+        let alice = Client::open_or_create(dir.path(), key(), "alice").unwrap();
+        let address = alice.address().unwrap();
+        alice.close().unwrap();
+        let bob = Client::open_or_create(dir.path(), key(), "bob");
+        assert_eq!(bob.unwrap_err().code(), "other_user");
+        let again = Client::open(dir.path(), key()).unwrap();
+        assert_eq!(again.address().unwrap(), address);
+    }
 }
