@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use sprag_crypto::{
-    AccountKey, AccountKeyPair, Features, IdentityKeyPair, KemPrivateKey, Mode, PrivateKey, Salt,
-    sha256,
+    AccountKey, AccountKeyPair, Features, IdentityKey, IdentityKeyPair, KemPrivateKey, Mode,
+    PrivateKey, Salt, sha256,
 };
 use sprag_session::hazmat::{PeerSession, PeerState};
-use sprag_session::{Device, Env, ProtocolError, StepError};
+use sprag_session::{Device, Env, Generation, Heal, ProtocolError, StepError};
 use sprag_store::{MemoryRows, Staged};
 use sprag_wire::{
-    DeviceAddress, DeviceId, KemKind, KemPreKeyId, OneTimePreKeyId, Padding, SignedPreKeyId,
-    UnverifiedDeviceList, UserId,
+    DeviceAddress, DeviceId, HOLDER, KemKind, KemPreKeyId, ListedDevice, OneTimePreKeyId, Padding,
+    SignedPreKeyId, UnverifiedDeviceList, UserId,
 };
 use sprag_x3dh::{DeviceList, KemPreKeyPair, OneTimePreKeyPair, SignedPreKeyPair};
 
@@ -68,6 +68,26 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, ours: &T, theirs: &T) -> Out
         Ok(())
     } else {
         Err(format!("{what}: {ours:?} instead of {theirs:?}"))
+    }
+}
+
+fn u32_of(value: &Value) -> Outcome<u32> {
+    let number = value.as_u64().ok_or("no number")?;
+    u32::try_from(number).map_err(|_| "no u32".to_owned())
+}
+
+/// An entry of a list: number, key, flags.
+fn listed(entry: &Value) -> Outcome<ListedDevice> {
+    match entry.as_array().map(Vec::as_slice) {
+        Some([device, key, flags]) => {
+            let key = fits(
+                "key",
+                IdentityKey::from_bytes(&unhex(key.as_str().unwrap_or_default())?),
+            )?;
+            let device = fits("device", DeviceId::new(u32_of(device)?))?;
+            Ok(ListedDevice::new(device, key, u32_of(flags)?))
+        }
+        _ => Err("no entry".into()),
     }
 }
 
@@ -230,10 +250,40 @@ impl Conversation {
                 } else {
                     Mode::X3dh
                 };
+                let reset = event["reset"].as_bool().unwrap_or(false);
                 let opened = self.step(&by, event, |device, rows, env| {
-                    device.open(rows, env, &to, &bundle, mode)
+                    if reset {
+                        device.open_for_reset(rows, env, &to, &bundle, mode)
+                    } else {
+                        device.open(rows, env, &to, &bundle, mode)
+                    }
                 })?;
                 if let Some(opened) = opened {
+                    if reset {
+                        let resets: Vec<&str> = list(event, "resets")?
+                            .iter()
+                            .filter_map(Value::as_str)
+                            .collect();
+                        let party = self.party(&by)?;
+                        let peers = fits(
+                            "peers",
+                            party.device.peers(&Staged::new(&party.rows), to.user()),
+                        )?;
+                        let record = peers
+                            .iter()
+                            .find(|peer| peer.address == to)
+                            .ok_or("no record")?;
+                        let ours: Vec<String> = record
+                            .reset
+                            .iter()
+                            .map(|id| hex::encode(id.as_bytes()))
+                            .collect();
+                        same(
+                            "resets",
+                            &ours.iter().map(String::as_str).collect(),
+                            &resets,
+                        )?;
+                    }
                     same(
                         "sid",
                         &hex::encode(opened.session_id.as_bytes()).as_str(),
@@ -257,7 +307,9 @@ impl Conversation {
                     Padding::None
                 };
                 let sealed = self.step(&by, event, |device, rows, env| {
-                    device.seal(rows, env, &to, &content, padding)
+                    let sealed = device.seal(rows, env, &to, &content, padding)?;
+                    device.note_sent(rows, &to, &sealed.salt, &content)?;
+                    Ok(sealed)
                 })?;
                 if let Some(sealed) = sealed {
                     same(
@@ -272,14 +324,27 @@ impl Conversation {
             "receive" => {
                 let from = self.address(&event["from"])?;
                 let frame = self.given(at, event, "frame")?;
+                let again = event["again"].as_bool().unwrap_or(false);
                 let received = self.step(&by, event, |device, rows, env| {
-                    device.receive(rows, env, &from, &frame)
+                    if again {
+                        device.receive_again(rows, env, &from, &frame)
+                    } else {
+                        device.receive(rows, env, &from, &frame)
+                    }
                 })?;
+                if let Some(expected) = event.get("heal") {
+                    self.heal(&by, event, expected)?;
+                }
                 if let Some(received) = received {
                     same(
                         "content",
                         &hex::encode(&*received.plaintext).as_str(),
                         &text(event, "content")?,
+                    )?;
+                    same(
+                        "aside",
+                        &received.aside,
+                        &event["aside"].as_bool().unwrap_or(false),
                     )?;
                     let refused = received.list_refused.map(|error| format!("{error:?}"));
                     same(
@@ -338,8 +403,115 @@ impl Conversation {
                 })
                 .map(|_| ())
             }
+            "own_list" => {
+                let list = self.given(at, event, "list")?;
+                self.step(&by, event, |device, rows, _| {
+                    device.settle_fork(rows, &list)
+                })
+                .map(|_| ())
+            }
+            "next_list" => {
+                let mut put = Vec::new();
+                for entry in list(event, "set")? {
+                    put.push(listed(entry)?);
+                }
+                let mut drop = Vec::new();
+                for device in list(event, "drop")? {
+                    drop.push(fits("device", DeviceId::new(u32_of(device)?))?);
+                }
+                let next = self.step(&by, event, |device, rows, env| {
+                    device.next_list(rows, env, &put, &drop)
+                })?;
+                self.check_list(at, event, next)
+            }
+            "link_accept" => {
+                let request = text(event, "text")?.to_owned();
+                let device = fits("device", DeviceId::new(small(event, "number")?))?;
+                let flags = if event["holder"] == json!(true) {
+                    HOLDER
+                } else {
+                    0
+                };
+                let next = self.step(&by, event, |holder, rows, env| {
+                    holder.link(rows, env, &request, device, flags)
+                })?;
+                self.check_list(at, event, next)
+            }
+            "resend" => {
+                let to = self.address(&event["to"])?;
+                let mut salts = Vec::new();
+                for salt in list(event, "salts")? {
+                    let salt = unhex(salt.as_str().unwrap_or_default())?;
+                    salts.push(Salt::from_bytes(
+                        salt.try_into().map_err(|_| "salt length")?,
+                    ));
+                }
+                let party = self.party(&by)?;
+                let mut rows = Staged::new(&party.rows);
+                let contents = fits("resend", party.device.resend(&mut rows, &to, &salts))?;
+                let ours: Vec<String> = contents
+                    .iter()
+                    .map(|content| hex::encode(&**content))
+                    .collect();
+                compare("contents", &json!(ours), &event["contents"])
+            }
+            "may_ack" => {
+                let to = self.address(&event["to"])?;
+                let (now, quiet) = (number(event, "now")? * 1000, event["quiet"] == json!(true));
+                let party = self.party(&by)?;
+                let mut rows = Staged::new(&party.rows);
+                let ok = fits("may_ack", party.device.may_ack(&mut rows, &to, now, quiet))?;
+                let changes = rows.into_changes();
+                party.rows.apply(changes);
+                same("ok", &Some(ok), &event["ok"].as_bool())
+            }
             other => Err(format!("unknown event {other}")),
         }
+    }
+
+    /// What section 9 does after the error of this event.
+    fn heal(&mut self, by: &str, event: &Value, expected: &Value) -> Outcome {
+        let error = event["error"].as_str().unwrap_or_default();
+        let party = self.party(by)?;
+        let mut rows = Staged::new(&party.rows);
+        let healing = [
+            ProtocolError::NoSession,
+            ProtocolError::UnknownPreKey,
+            ProtocolError::ModeRefused,
+            ProtocolError::Desynchronised,
+            ProtocolError::TooFarAhead,
+            ProtocolError::Unreadable,
+        ];
+        let error = healing
+            .into_iter()
+            .find(|other| format!("{other:?}") == error);
+        // Whatever else it was is told the device too: it must not heal.
+        let heal = fits(
+            "heal",
+            party
+                .device
+                .heal(&mut rows, error.unwrap_or(ProtocolError::Duplicate)),
+        )?;
+        let changes = rows.into_changes();
+        party.rows.apply(changes);
+        let heal = heal.map(|heal| match heal {
+            Heal::Fresh => "fresh",
+            _ => "ask",
+        });
+        same("heal", &heal, &expected.as_str())
+    }
+
+    /// The list that a holder signed.
+    fn check_list(&mut self, at: usize, event: &Value, next: Option<DeviceList>) -> Outcome {
+        if let Some(next) = next {
+            same(
+                "list",
+                &hex::encode(next.frame()).as_str(),
+                &text(event, "list")?,
+            )?;
+            self.made.insert(at, next.frame().to_vec());
+        }
+        Ok(())
     }
 
     /// One step of a device: its draws, its error, and that an error changes nothing.
@@ -520,17 +692,24 @@ impl Conversation {
                 peers.push(peer_value(&peer));
             }
         }
+        let generation = |one: &Generation| json!([one.epoch, one.number, hex::encode(one.key)]);
+        let generations: Vec<Value> = fits("generations", device.generations(&rows))?
+            .iter()
+            .map(generation)
+            .collect();
+        let writes = fits("generation", device.writing_generation(&rows))?;
+        let writes = writes.as_ref().map_or(Value::Null, generation);
         Ok(json!({
             "one_time_left": one_time,
             "kem_left": kem,
             "users": users,
             "peers": peers,
             "account_public": hex::encode(device.account_key().as_bytes()),
-            "account_root": "",
-            "generations": [],
-            "writes": null,
-            "waiting": false,
-            "aside": 0,
+            "account_root": fits("root", device.account_root(&rows))?.map(|root| hex::encode(*root)).unwrap_or_default(),
+            "generations": generations,
+            "writes": writes,
+            "waiting": fits("waiting", device.is_waiting(&rows))?,
+            "aside": fits("aside", device.shares_aside(&rows))?,
         }))
     }
 }
@@ -544,6 +723,7 @@ pub trait Refusable {
 }
 
 impl Refusable for () {}
+impl Refusable for DeviceList {}
 impl Refusable for sprag_session::Opened {}
 impl Refusable for sprag_session::SealedFrame {}
 impl Refusable for sprag_session::Learned {}
@@ -557,7 +737,13 @@ fn peer_value(peer: &PeerState) -> Value {
     let ledger: Vec<Value> = peer
         .ledger
         .iter()
-        .map(|(id, closed)| json!([hex::encode(id.as_bytes()), closed, []]))
+        .map(|(id, closed, salts)| {
+            let salts: Vec<String> = salts
+                .iter()
+                .map(|salt| hex::encode(salt.as_bytes()))
+                .collect();
+            json!([hex::encode(id.as_bytes()), closed, salts])
+        })
         .collect();
     let reset: Vec<String> = peer
         .reset
@@ -696,6 +882,25 @@ fn party(value: &Value) -> Outcome<Party> {
     for more in lists.iter().skip(1) {
         let frame = unhex(more.as_str().unwrap_or_default())?;
         fits("list", device.learn(&mut staged, &user, &frame, false))?;
+    }
+    if value.get("account_root").is_some() {
+        let root = array(value, "account_root")?;
+        fits("root", device.set_account_root(&mut staged, &root))?;
+    }
+    for generation in value["generations"].as_array().into_iter().flatten() {
+        match generation.as_array().map(Vec::as_slice) {
+            Some([epoch, number, key]) => {
+                let key = unhex(key.as_str().unwrap_or_default())?;
+                let key = key.try_into().map_err(|_| "generation key")?;
+                let epoch = epoch.as_u64().ok_or("no epoch")?;
+                device.add_generation(&mut staged, epoch, u32_of(number)?, &key);
+            }
+            _ => return Err("no generation".into()),
+        }
+    }
+    if value.get("nonce").is_some() {
+        let nonce = array(value, "nonce")?;
+        fits("nonce", device.wait_for_keys(&mut staged, &nonce))?;
     }
 
     let mut signed = Vec::new();

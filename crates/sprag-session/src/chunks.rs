@@ -67,3 +67,13 @@ pub(crate) fn sequences(
     found.sort_by_key(|(sequence, _)| *sequence);
     Ok(found)
 }
+
+/// The values of all rows of a table whose rows have owners.
+pub(crate) fn values(rows: &dyn Rows, table: u8) -> Result<Vec<Zeroizing<Vec<u8>>>, StoreError> {
+    let mut found = Vec::new();
+    rows.scan(&tables::all(table), &mut |_, value| {
+        found.push(Zeroizing::new(value.to_vec()));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}

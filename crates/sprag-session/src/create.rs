@@ -7,12 +7,10 @@ use sprag_wire::{DeviceAddress, DeviceId, HOLDER, ListedDevice, UserId};
 use sprag_x3dh::DeviceList;
 
 use crate::error::StepError;
+use crate::lists::{self, FIRST_DEVICE};
 use crate::own::{Device, Env};
 use crate::task::{Kind, StoredTask};
 use crate::trust::{self, User};
-
-/// Device numbers below this are left to other schemes.
-const FIRST_DEVICE: u32 = 1 << 16;
 
 /// A random device number, at least 2^16.
 fn draw_device(rng: &mut dyn CryptoRng) -> u32 {
@@ -71,6 +69,7 @@ impl Device {
     ) -> Self {
         let mut own = User::first(address.user().clone(), list, true);
         own.accepted = true;
+        lists::note_numbers(rows, &own.newest);
         let device = Self::new(address, features, identity, account_key, account);
         trust::save(rows, &own, device.address.user());
         device.save(rows);

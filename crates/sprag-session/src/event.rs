@@ -62,6 +62,15 @@ pub enum Event {
         /// Why.
         error: ProtocolError,
     },
+    /// A device asked for messages that it could not read, and was sent them again. Somebody who took over the device
+    /// could ask too.
+    #[non_exhaustive]
+    SentAgain {
+        /// The device.
+        to: DeviceAddress,
+        /// How many messages.
+        count: u32,
+    },
     /// A message was opened whose content breaks the rules. Its key is spent.
     #[non_exhaustive]
     BadContent {
@@ -137,6 +146,10 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             write_address(writer.u8(8), from);
             &mut writer
         }
+        Event::SentAgain { to, count } => {
+            write_address(writer.u8(9), to);
+            writer.u32(*count)
+        }
     };
     let sequence = Counters::next(rows, |counters| &mut counters.event)?;
     rows.put(tables::sequence(tables::EVENTS, sequence), writer.finish());
@@ -175,6 +188,10 @@ fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         },
         8 => Event::Unsupported {
             from: read_address(&mut reader)?,
+        },
+        9 => Event::SentAgain {
+            to: read_address(&mut reader)?,
+            count: reader.u32()?,
         },
         _ => return Err(reader.damaged()),
     };

@@ -1,6 +1,6 @@
 //! With the network: what tasks bring back, and envelopes that come in ("The protocol", appendix "Directory").
 
-use sprag_crypto::Mode;
+use sprag_crypto::{Mode, Salt};
 use sprag_store::{Rows, Staged};
 use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
 use sprag_wire::{
@@ -26,6 +26,9 @@ pub const MAX_REPLY: usize = 4 << 20;
 const ASK_AGAIN_MS: u64 = 60_000;
 /// A list is fetched because of what a frame claims at most this often: once an hour.
 const FETCH_LIST_MS: u64 = 3_600_000;
+
+/// Why a fresh session is wanted: for a reset. Empty: to heal.
+const RESET: &[u8] = b"reset";
 
 /// Why the network could not do a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,19 +118,31 @@ impl Device {
         let message = self.keep(rows, &received, env.now)?;
         let mut refused = received.content.as_ref().err().copied();
         match &received.content {
-            Ok(content) => {
-                outbox::received(rows, &from, content.received())?;
-                if matches!(content.body(), Body::Unsupported) {
+            Ok(content) => match content.body() {
+                Body::Unsupported => {
                     event::record(rows, &Event::Unsupported { from: from.clone() })?;
                 }
-            }
+                Body::Retry(salts) => {
+                    let salts = salts
+                        .iter()
+                        .filter_map(|salt| salt.as_slice().try_into().ok());
+                    let salts: Vec<Salt> = salts.map(Salt::from_bytes).collect();
+                    self.answer_retry(rows, env, &from, &salts)?;
+                }
+                _ => {}
+            },
             Err(_) => {
                 refused = Some(ProtocolError::BadContent);
                 event::record(rows, &Event::BadContent { from: from.clone() })?;
             }
         }
         // A session that can be sent on: what waited for one need not wait for a bundle.
-        self.session_ready(rows, env, &from)?;
+        if rows
+            .get(&tables::wants_fresh(&tables::device_owner(&from)))?
+            .is_none()
+        {
+            self.session_ready(rows, env, &from)?;
+        }
         Ok(Delivery {
             message,
             refused,
@@ -167,13 +182,7 @@ impl Device {
             }
             _ => {
                 if error.heals() && accepted {
-                    event::record(
-                        rows,
-                        &Event::Unreadable {
-                            from: from.clone(),
-                            error,
-                        },
-                    )?;
+                    self.heal_frame(rows, env, error)?;
                 }
                 Ok(Delivery::refused(error, Transport::Forget))
             }
@@ -433,12 +442,24 @@ impl Device {
         if address.user() != user || !(asked.is_empty() || asked.contains(&address.device())) {
             return Err(ProtocolError::BadInput.into());
         }
-        if !self.is_waited_for(rows, &address)? {
+        let wanted = tables::wants_fresh(&tables::device_owner(&address));
+        let fresh = rows.get(&wanted)?;
+        if fresh.is_none() && !self.is_waited_for(rows, &address)? {
             return Ok(());
         }
-        if !self.can_send_to(rows, env, &address)? {
-            let opened = self.open(rows, env, &address, frame, Mode::Pqxdh)?;
+        let reset = fresh.as_ref().is_some_and(|why| why.as_slice() == RESET);
+        if fresh.is_some() || !self.can_send_to(rows, env, &address)? {
+            let opened = if reset {
+                self.open_for_reset(rows, env, &address, frame, Mode::Pqxdh)?
+            } else {
+                self.open(rows, env, &address, frame, Mode::Pqxdh)?
+            };
             self.tell_learned(rows, user, opened.learned)?;
+            rows.delete(wanted);
+        }
+        if reset && !self.is_waited_for(rows, &address)? {
+            // There is nothing to say, and yet the other side must hear of it.
+            self.send_to_device(rows, env, &address, Body::Ack)?;
         }
         self.end_fetch_of(rows, &address)?;
         self.session_ready(rows, env, &address)
@@ -648,6 +669,25 @@ impl Device {
                 outbox::unreachable_user(rows, user, &devices, status)?;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Replaces all sessions with a user, as after a suspected theft: fresh ones are opened, and what was held before is
+    /// read here for late messages, and never sent on or made current again by either side.
+    ///
+    /// # Errors
+    /// `NeedsBundle` if the user is not accepted and nothing of his came from the server; what the store answers.
+    pub fn reset(&mut self, rows: &mut Staged<'_>, name: &UserId) -> Result<(), StepError> {
+        self.accept(rows, name)?;
+        let user = self.user(rows, name)?;
+        for entry in user.iter().flat_map(|user| user.newest.devices()) {
+            let address = DeviceAddress::new(name.clone(), entry.device());
+            if entry.identity_key() != self.identity.public() {
+                let wanted = tables::wants_fresh(&tables::device_owner(&address));
+                rows.put(wanted, Zeroizing::new(RESET.to_vec()));
+                self.want_bundles(rows, name, Some(entry.device()), 0)?;
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sprag_crypto::{IdentityKeyPair, SessionId, sha256};
+use sprag_crypto::{IdentityKeyPair, Salt, SessionId, sha256};
 use sprag_ratchet::MessageSeed;
 use sprag_ratchet::hazmat::SessionState;
 use sprag_store::{Rows, Staged, StoreError};
@@ -14,7 +14,7 @@ use crate::error::StepError;
 use crate::own::{Counters, Device};
 use crate::prekeys::{self, StoredKem, StoredSigned};
 use crate::record::{Ledger, Record, SkippedRows, delete_prefix, load_session};
-use crate::{peers, tables};
+use crate::{heal, peers, tables};
 
 /// What a device remembers of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub struct PeerSession {
 pub struct PeerState {
     /// The device.
     pub address: DeviceAddress,
-    /// SIDs entered, oldest first, and whether they are closed.
-    pub ledger: Vec<(SessionId, bool)>,
+    /// SIDs entered, oldest first, whether they are closed, and the salts asked for.
+    pub ledger: Vec<(SessionId, bool, Vec<Salt>)>,
     /// SIDs of a reset under way.
     pub reset: Vec<SessionId>,
     /// The current session.
@@ -143,7 +143,10 @@ impl Device {
                 .iter()
                 .map(session)
                 .collect::<Result<_, _>>()?;
-            let ledger = Ledger::load(rows, &record.owner)?.entries().to_vec();
+            let mut ledger = Vec::new();
+            for (id, closed) in Ledger::load(rows, &record.owner)?.entries() {
+                ledger.push((*id, *closed, heal::asked(rows, &record.owner, id)?));
+            }
             states.push(PeerState {
                 address,
                 ledger,

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::error::{ProtocolError, StepError};
 use crate::own::{Counters, Device, Env};
 use crate::peers::Learned;
-use crate::record::{ARCHIVED, Parts, Record, SessionRef, save_session};
+use crate::record::{ARCHIVED, Parts, Record, SessionRef, delete_prefix, save_session};
 use crate::tables;
 use crate::trust::{self, ListSource};
 
@@ -39,7 +39,27 @@ impl Device {
         mode: Mode,
     ) -> Result<Opened, StepError> {
         let mut staged = Staged::new(&*rows);
-        let opened = self.open_staged(&mut staged, env, to, bundle, mode)?;
+        let opened = self.open_staged(&mut staged, env, to, bundle, mode, false)?;
+        let changes = staged.into_changes();
+        rows.merge(changes);
+        Ok(opened)
+    }
+
+    /// As [`open`](Self::open), for a reset ("The protocol", §8): all sessions held with the device retire here, and
+    /// ride as a rider until the device has confirmed it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_for_reset(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        to: &DeviceAddress,
+        bundle: &[u8],
+        mode: Mode,
+    ) -> Result<Opened, StepError> {
+        let mut staged = Staged::new(&*rows);
+        let opened = self.open_staged(&mut staged, env, to, bundle, mode, true)?;
         let changes = staged.into_changes();
         rows.merge(changes);
         Ok(opened)
@@ -52,7 +72,9 @@ impl Device {
         to: &DeviceAddress,
         bundle: &[u8],
         mode: Mode,
+        reset: bool,
     ) -> Result<Opened, StepError> {
+        self.check_linked(rows)?;
         self.check_own_listed(rows)?;
         let bundle = UnverifiedPreKeyBundle::decode(bundle)?;
         if bundle.address != *to {
@@ -112,6 +134,11 @@ impl Device {
             Some(record) => record,
             None => Record::new(to, identity_key),
         };
+        if reset {
+            record.reset = record.sessions().map(|session| session.id).collect();
+            record.retire(|_| true);
+            delete_prefix(rows, &tables::carried_reset(&record.owner, None))?;
+        }
         let reference = SessionRef {
             number,
             id: session_id,
@@ -132,6 +159,14 @@ impl Device {
             session_id,
             learned,
         })
+    }
+
+    /// A device that waits for the keys of its account opens nothing and sends nothing ("The protocol", §6.1).
+    pub(crate) fn check_linked(&self, rows: &dyn Rows) -> Result<(), StepError> {
+        if self.is_waiting(rows)? {
+            return Err(ProtocolError::BadInput.into());
+        }
+        Ok(())
     }
 
     /// Our own device must be listed before it opens a session or sends ("The protocol", §1.2).

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::codec::{Reader, Writer};
 use crate::error::{ProtocolError, StepError};
 use crate::own::{Counters, Device, Env};
+use crate::record::Record;
 use crate::task::{Kind, StoredTask, TaskId, read_address, read_user, write_address};
 use crate::trust::User;
 use crate::{chunks, inbox, tables};
@@ -214,7 +215,8 @@ impl Outgoing {
 struct Copy {
     to: DeviceAddress,
     status: CopyStatus,
-    salt: Option<Salt>,
+    /// Of the frames that carried it: one for each time it was sent.
+    salts: Vec<Salt>,
     task: Option<TaskId>,
 }
 
@@ -231,7 +233,9 @@ impl Copy {
         let copy = Self {
             to: read_address(&mut reader)?,
             status: read_status(&mut reader)?,
-            salt: reader.optional()?.map(Salt::from_bytes),
+            salts: (0..reader.u8()?)
+                .map(|_| reader.array().map(Salt::from_bytes))
+                .collect::<Result<_, _>>()?,
             task: reader
                 .optional()?
                 .map(|id| TaskId::new(u64::from_be_bytes(id))),
@@ -244,7 +248,10 @@ impl Copy {
         let mut writer = Writer::new(VERSION, 300);
         write_address(&mut writer, &self.to);
         writer.u8(self.status.number());
-        writer.optional(self.salt.as_ref().map(|salt| &salt.as_bytes()[..]));
+        writer.u8(u8::try_from(self.salts.len()).unwrap_or(u8::MAX));
+        for salt in &self.salts {
+            writer.fixed(salt.as_bytes());
+        }
         writer.optional(
             self.task
                 .map(|id| id.get().to_be_bytes())
@@ -268,8 +275,8 @@ impl Copy {
             task.delete(rows, id);
         }
         let owner = tables::device_owner(&self.to);
-        if let Some(salt) = self.salt {
-            rows.delete(tables::carried(&owner, Some(&salt)));
+        for salt in &self.salts {
+            rows.delete(tables::carried(&owner, Some(salt)));
         }
         rows.delete(tables::waits_for_session(&owner, Some(sequence)));
         let was_final = self.status.is_final();
@@ -414,7 +421,7 @@ impl Device {
             let fresh = Copy {
                 to,
                 status: CopyStatus::Waiting,
-                salt: None,
+                salts: Vec::new(),
                 task: None,
             };
             self.seal_copy(rows, env, outgoing.sequence, copy, fresh, &mut content)?;
@@ -457,7 +464,7 @@ impl Device {
                 );
                 rows.delete(tables::waits_for_session(&owner, Some(sequence)));
                 copy.status = CopyStatus::Sealed;
-                copy.salt = Some(sealed.salt);
+                copy.salts.push(sealed.salt);
                 copy.task = Some(task);
                 copy.save(rows, sequence, number);
                 Ok(())
@@ -475,6 +482,178 @@ impl Device {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Posts a content of the library's own to one device, through the outbox.
+    pub(crate) fn post(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        to: &DeviceAddress,
+        mut content: Content,
+    ) -> Result<(), StepError> {
+        let mut counters = Counters::load(rows)?;
+        counters.outbox += 1;
+        counters.sequence += 1;
+        counters.save(rows);
+        let sequence = counters.sequence;
+        let encoded = content.encode();
+        chunks::put(rows, tables::OUTBOX, sequence, 1, &encoded);
+        let id = *content.message_id();
+        rows.put(
+            tables::message(&id),
+            Zeroizing::new(sequence.to_be_bytes().to_vec()),
+        );
+        let length = u32::try_from(encoded.len()).map_err(|_| ProtocolError::BadInput)?;
+        Outgoing {
+            sequence,
+            id: MessageId(id),
+            user: to.user().clone(),
+            sent_at: env.now,
+            length,
+            copies: 1,
+            open: 1,
+            without_copies: CopyStatus::Waiting,
+        }
+        .save(rows);
+        let copy = Copy {
+            to: to.clone(),
+            status: CopyStatus::Waiting,
+            salts: Vec::new(),
+            task: None,
+        };
+        let owner = tables::device_owner(to);
+        if rows.get(&tables::wants_fresh(&owner))?.is_none() {
+            return self.seal_copy(rows, env, sequence, 0, copy, &mut content);
+        }
+        // It is to be the first thing said on a session that is being opened.
+        copy.save(rows, sequence, 0);
+        rows.put(
+            tables::waits_for_session(&owner, Some(sequence)),
+            Zeroizing::new(0u32.to_be_bytes().to_vec()),
+        );
+        Ok(())
+    }
+
+    /// Encrypts a copy once more on the session of today; what was not handed over yet is not.
+    pub(crate) fn seal_again(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        sequence: u64,
+        number: u32,
+    ) -> Result<(), StepError> {
+        let (Some(mut copy), Some(outgoing)) = (
+            Copy::load(rows, sequence, number)?,
+            Outgoing::load(rows, sequence)?,
+        ) else {
+            return Ok(());
+        };
+        if let Some(id) = copy.task.take()
+            && let Some(task) = StoredTask::load(rows, id)?
+        {
+            task.delete(rows, id);
+        }
+        let mut content = outgoing.content(rows)?;
+        self.seal_copy(rows, env, sequence, number, copy, &mut content)
+    }
+
+    /// Keeps a content that was sent by [`Device::seal`] alone, as the outbox keeps what it sends: for `retry`, and for
+    /// resets that ride. For published vectors.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn note_sent(
+        &mut self,
+        rows: &mut Staged<'_>,
+        to: &DeviceAddress,
+        salt: &Salt,
+        bytes: &[u8],
+    ) -> Result<(), StepError> {
+        let Ok(content) = Content::decode(bytes) else {
+            return Ok(());
+        };
+        note_reset(rows, to, salt, &content)?;
+        if matches!(content.body(), Body::KeyShare(share) if !share.link_proof.is_empty()) {
+            return Ok(());
+        }
+        let id = *content.message_id();
+        let sequence = match rows.get(&tables::message(&id))? {
+            Some(sequence) => {
+                u64::from_be_bytes(sequence.as_slice().try_into().unwrap_or_default())
+            }
+            None => {
+                let sequence = Counters::next(rows, |counters| &mut counters.sequence)?;
+                chunks::put(rows, tables::OUTBOX, sequence, 1, bytes);
+                rows.put(
+                    tables::message(&id),
+                    Zeroizing::new(sequence.to_be_bytes().to_vec()),
+                );
+                Outgoing {
+                    sequence,
+                    id: MessageId(id),
+                    user: to.user().clone(),
+                    sent_at: 0,
+                    length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                    copies: 0,
+                    open: 0,
+                    without_copies: CopyStatus::Waiting,
+                }
+                .save(rows);
+                sequence
+            }
+        };
+        let Some(mut outgoing) = Outgoing::load(rows, sequence)? else {
+            return Ok(());
+        };
+        let mut number = outgoing.copies;
+        for other in 0..outgoing.copies {
+            if Copy::load(rows, sequence, other)?.is_some_and(|copy| copy.to == *to) {
+                number = other;
+            }
+        }
+        let copy = Copy::load(rows, sequence, number)?;
+        let mut copy = copy.unwrap_or_else(|| Copy {
+            to: to.clone(),
+            status: CopyStatus::HandedOver,
+            salts: Vec::new(),
+            task: None,
+        });
+        if number == outgoing.copies {
+            outgoing.copies += 1;
+            outgoing.open += 1;
+            outgoing.save(rows);
+        }
+        copy.salts.push(*salt);
+        copy.save(rows, sequence, number);
+        let place = [&sequence.to_be_bytes()[..], &number.to_be_bytes()].concat();
+        let owner = tables::device_owner(to);
+        rows.put(tables::carried(&owner, Some(salt)), Zeroizing::new(place));
+        Ok(())
+    }
+
+    /// The contents that a `retry` asks for and that are still held, as they were sent; each counts as sent again. For
+    /// published vectors.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn resend(
+        &mut self,
+        rows: &mut Staged<'_>,
+        to: &DeviceAddress,
+        salts: &[Salt],
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, StepError> {
+        let mut contents = Vec::new();
+        let user = self.user(rows, to.user())?;
+        if user.is_some_and(|user| user.accepted && user.listed(to.device()).is_some()) {
+            for (sequence, _) in to_send_again(rows, to, salts)? {
+                if let Some(outgoing) = Outgoing::load(rows, sequence)? {
+                    let length = outgoing.length as usize;
+                    contents.push(chunks::get(rows, tables::OUTBOX, sequence, 1, length)?);
+                }
+            }
+        }
+        Ok(contents)
     }
 
     /// A session with a device can be sent on: what waited for it goes out, in the order it was sent.
@@ -615,6 +794,48 @@ fn waiting(rows: &dyn Rows, prefix: &sprag_store::RowName) -> Result<chunks::Num
     })?;
     found.sort_by_key(|(sequence, _)| *sequence);
     Ok(found)
+}
+
+/// Times that a message is sent again to one device.
+const AGAIN: usize = 3;
+
+/// The copies for a device that these frames carried and that may be sent again, each once.
+pub(crate) fn to_send_again(
+    rows: &dyn Rows,
+    from: &DeviceAddress,
+    salts: &[Salt],
+) -> Result<Vec<(u64, u32)>, StoreError> {
+    let owner = tables::device_owner(from);
+    let mut places = Vec::new();
+    for salt in salts {
+        let place = rows.get(&tables::carried(&owner, Some(salt)))?;
+        if let Some(place) = place.and_then(|place| read_place(&place))
+            && !places.contains(&place)
+            && let Some(copy) = Copy::load(rows, place.0, place.1)?
+            && !copy.status.is_final()
+            && copy.salts.len() <= AGAIN
+        {
+            places.push(place);
+        }
+    }
+    Ok(places)
+}
+
+/// A frame carried the reset under way: its receipt ends it.
+pub(crate) fn note_reset(
+    rows: &mut Staged<'_>,
+    to: &DeviceAddress,
+    salt: &Salt,
+    content: &Content,
+) -> Result<(), StoreError> {
+    if let Some(record) = Record::load(rows, to)?
+        && !record.reset.is_empty()
+        && record.reset.iter().all(|id| content.reset().contains(id))
+    {
+        let name = tables::carried_reset(&record.owner, Some(salt));
+        rows.put(name, Zeroizing::new(Vec::new()));
+    }
+    Ok(())
 }
 
 /// The frame of a copy was handed over.

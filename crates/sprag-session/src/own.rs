@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
+use crate::heal::Met;
 use crate::tables;
 
 const VERSION: u8 = 1;
@@ -80,6 +81,8 @@ pub struct Device {
     pub(crate) account_key: AccountKey,
     pub(crate) account: Option<AccountKeyPair>,
     origins: HashMap<(DeviceAddress, IdentityKey), Origins>,
+    /// Who made the frame that was refused last.
+    pub(crate) met: Option<Met>,
 }
 
 impl std::fmt::Debug for Device {
@@ -108,6 +111,7 @@ impl Device {
             account_key,
             account,
             origins: HashMap::new(),
+            met: None,
         }
     }
 

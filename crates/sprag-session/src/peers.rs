@@ -12,7 +12,7 @@ use crate::error::{ProtocolError, StepError};
 use crate::own::{Device, Env};
 use crate::record::Record;
 use crate::trust::{self, Judged, ListSource, User};
-use crate::{outbox, tables};
+use crate::{lists, outbox, tables};
 
 /// Records of devices whose users are not accepted.
 pub const STRANGERS: usize = 1_000;
@@ -58,6 +58,9 @@ impl Device {
         judged: Judged,
     ) -> Result<Learned, StepError> {
         let replaced = judged.replaces;
+        if name == self.address.user() {
+            lists::note_numbers(rows, &judged.list);
+        }
         let before = remembered.as_ref().map(|user| user.newest.hash());
         let Some(user) = judged.remember(remembered, name, self.address.user()) else {
             return Ok(Learned::default());
@@ -66,6 +69,9 @@ impl Device {
         trust::save(rows, &user, self.address.user());
         if newer && before.is_some() {
             drop_unlisted(rows, &user, replaced)?;
+            if name == self.address.user() && self.check_own_listed(rows).is_err() {
+                self.retire_all(rows)?;
+            }
         }
         Ok(Learned { replaced, newer })
     }
@@ -254,7 +260,11 @@ fn forget_without_records(rows: &mut Staged<'_>, name: &UserId) -> Result<(), St
 }
 
 /// Ends what the newest list leaves out ("The protocol", §1.2, *Only listed devices count*).
-fn drop_unlisted(rows: &mut Staged<'_>, user: &User, other_account: bool) -> Result<(), StepError> {
+pub(crate) fn drop_unlisted(
+    rows: &mut Staged<'_>,
+    user: &User,
+    other_account: bool,
+) -> Result<(), StepError> {
     for address in devices_with_record(rows, &user.name)? {
         let Some(mut record) = Record::load(rows, &address)? else {
             continue;

@@ -1,23 +1,26 @@
 //! Receiving a frame ("The protocol", §7), and what its content does to our state (§6).
 
-use sprag_crypto::{Features, IdentityKey, RatchetKeyPair, Salt, SessionId};
+use sprag_crypto::{Features, IdentityKey, RatchetKeyPair, Salt, SessionId, TranscriptHash};
 use sprag_ratchet::{DecryptError, Limits, ReceivedMessage, Session};
-use sprag_store::Staged;
+use sprag_store::{Rows, Staged};
 use sprag_wire::{
-    Content, DeviceAddress, Handshake, KemKind, MessageFrame, UnverifiedDeviceList, UserId, unpad,
+    Body, Content, DeviceAddress, Handshake, KemKind, MessageFrame, UnverifiedDeviceList, UserId,
+    unpad,
 };
 use sprag_x3dh::{DeviceList, Responder, ResponderKeys, respond};
 use zeroize::Zeroizing;
 
 use crate::error::{ProtocolError, StepError};
+use crate::heal::Met;
 use crate::own::{Counters, Device, Env};
 use crate::prekeys::{self, UsedPreKeys};
 use crate::record::{
-    ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, load_session,
-    save_session, save_skipped,
+    ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, delete_prefix,
+    load_session, save_session, save_skipped,
 };
+use crate::shares::Shared;
 use crate::trust::{self, Judged, ListSource, User};
-use crate::{peers::Learned, tables};
+use crate::{outbox, peers::Learned, tables};
 
 /// A frame that was opened. The session has advanced, whatever its content.
 #[derive(Debug)]
@@ -41,10 +44,12 @@ pub struct Received {
     pub list_refused: Option<ProtocolError>,
     /// What the frame told of its user's devices.
     pub learned: Learned,
+    /// It is a key share that waits until this device is linked.
+    pub aside: bool,
 }
 
 impl Device {
-    /// Opens a frame that claims to come from `from`.
+    /// Opens a frame that claims to come from `from`. `again`: it is offered once more, after our own lists were fetched.
     ///
     /// # Errors
     /// In the order of "The protocol", §7. Nothing is changed then.
@@ -55,8 +60,42 @@ impl Device {
         from: &DeviceAddress,
         frame: &[u8],
     ) -> Result<Received, StepError> {
+        self.receive_once(rows, env, from, frame, false)
+    }
+
+    /// As [`receive`](Self::receive), of a frame that is offered once more after our own lists were fetched: a list of
+    /// ours that is still unknown was never signed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn receive_again(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        from: &DeviceAddress,
+        frame: &[u8],
+    ) -> Result<Received, StepError> {
+        self.receive_once(rows, env, from, frame, true)
+    }
+
+    fn receive_once(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        from: &DeviceAddress,
+        frame: &[u8],
+        again: bool,
+    ) -> Result<Received, StepError> {
+        self.met = None;
         let mut staged = Staged::new(&*rows);
-        let received = self.receive_staged(&mut staged, env, from, frame)?;
+        let received = self.receive_staged(&mut staged, env, from, frame);
+        let received = match received {
+            Err(StepError::Protocol(ProtocolError::UnknownList)) if again => {
+                Err(ProtocolError::ListMismatch.into())
+            }
+            received => received,
+        }?;
+        self.met = None;
         let changes = staged.into_changes();
         rows.merge(changes);
         Ok(received)
@@ -108,6 +147,13 @@ impl Device {
             }
         };
 
+        self.met = Some(Met {
+            from: from.clone(),
+            identity_key,
+            session_id,
+            salt: frame.salt(),
+            list: handshake.map(|(_, handshake)| handshake.device_list.clone()),
+        });
         let record = Record::load(rows, from)?.filter(|record| record.identity_key == identity_key);
         let held = record
             .as_ref()
@@ -188,7 +234,8 @@ impl Device {
                     number,
                     id: session_id,
                     mode,
-                    retired: false,
+                    // Nobody is answered by a device that is not on its user's list.
+                    retired: self.check_own_listed(rows).is_err(),
                     pending_since: None,
                 };
                 (true, record.establish(reference, archived), Parts::All)
@@ -220,8 +267,16 @@ impl Device {
             content: Err(ProtocolError::BadContent),
             list_refused: None,
             learned,
+            aside: false,
         };
-        self.take_content(rows, &mut received, &opened.plaintext)?;
+        let transcript = opened.session.transcript_hash();
+        self.take_content(
+            rows,
+            &mut received,
+            &opened.plaintext,
+            &identity_key,
+            &transcript,
+        )?;
         Ok(received)
     }
 
@@ -328,6 +383,8 @@ impl Device {
         rows: &mut Staged<'_>,
         received: &mut Received,
         padded: &[u8],
+        identity_key: &IdentityKey,
+        transcript: &TranscriptHash,
     ) -> Result<(), StepError> {
         let Ok(plaintext) = unpad(padded) else {
             return Ok(());
@@ -337,6 +394,22 @@ impl Device {
             return Ok(());
         };
         let from = received.from.user();
+        outbox::received(rows, &received.from, content.received())?;
+        if let Some(mut record) = Record::load(rows, &received.from)?
+            && !record.reset.is_empty()
+            && !record.reset.contains(&received.session_id)
+        {
+            let mut confirmed = false;
+            for salt in content.received() {
+                let name = tables::carried_reset(&record.owner, Some(salt));
+                confirmed |= rows.get(&name)?.is_some();
+            }
+            if confirmed {
+                record.reset.clear();
+                record.save(rows);
+                delete_prefix(rows, &tables::carried_reset(&record.owner, None))?;
+            }
+        }
         if let Some(frame) = content.device_list() {
             match self.take_list(rows, from, frame) {
                 Ok(learned) => {
@@ -362,10 +435,18 @@ impl Device {
             }
         }
         let from_own_user = from == self.address.user();
-        received.content = match content.check_body(from_own_user) {
-            Ok(()) => Ok(content),
-            Err(_) => Err(ProtocolError::BadContent),
-        };
+        if content.check_body(from_own_user).is_err() {
+            return Ok(());
+        }
+        if let Body::KeyShare(share) = content.body() {
+            let from = received.from.clone();
+            match self.judge_share(rows, &from, identity_key, transcript, share)? {
+                Shared::Taken => {}
+                Shared::Aside => received.aside = true,
+                Shared::Refused => return Ok(()),
+            }
+        }
+        received.content = Ok(content);
         Ok(())
     }
 

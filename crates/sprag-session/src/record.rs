@@ -234,6 +234,10 @@ impl Record {
     pub(crate) fn delete(mut self, rows: &mut Staged<'_>) -> Result<(), StoreError> {
         self.close_all(rows)?;
         rows.delete(tables::record(&self.owner));
+        delete_prefix(rows, &tables::lost_salts_of(&self.owner))?;
+        delete_prefix(rows, &tables::carried_reset(&self.owner, None))?;
+        rows.delete(tables::wants_fresh(&self.owner));
+        rows.delete(tables::request(&self.owner));
         rows.delete(tables::ledger(&self.owner));
         rows.delete(tables::stranger(&self.owner));
         rows.delete(tables::has_record(
@@ -436,6 +440,8 @@ pub(crate) fn save_skipped(
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     entries: Vec<(SessionId, bool)>,
+    /// Entries that are gone or new: their salts go too.
+    without_salts: Vec<SessionId>,
 }
 
 impl Ledger {
@@ -449,7 +455,10 @@ impl Ledger {
             entries.push((SessionId::from_bytes(reader.array()?), reader.bool()?));
         }
         reader.finish()?;
-        Ok(Self { entries })
+        Ok(Self {
+            entries,
+            without_salts: Vec::new(),
+        })
     }
 
     pub(crate) fn save(&self, rows: &mut Staged<'_>, owner: &[u8]) {
@@ -459,6 +468,9 @@ impl Ledger {
             writer.fixed(id.as_bytes()).bool(*closed);
         }
         rows.put(tables::ledger(owner), writer.finish());
+        for id in &self.without_salts {
+            rows.delete(tables::lost_salts(owner, id));
+        }
     }
 
     /// `Some(true)` closed, `Some(false)` lost, `None` not remembered.
@@ -486,7 +498,9 @@ impl Ledger {
 
     fn enter(&mut self, id: SessionId, closed: bool) {
         self.entries.push((id, closed));
+        self.without_salts.push(id);
         let excess = self.entries.len().saturating_sub(LEDGER);
-        self.entries.drain(..excess);
+        let evicted = self.entries.drain(..excess).map(|(id, _)| id);
+        self.without_salts.extend(evicted);
     }
 }

@@ -47,6 +47,7 @@ impl Device {
         if plaintext.len() > MAX_PLAINTEXT {
             return Err(ProtocolError::BadInput.into());
         }
+        self.check_linked(rows)?;
         self.check_own_listed(rows)?;
         let mut user = trust::known(self.user(rows, to.user())?)?;
         if !user.may_be_written_to() {

@@ -2,7 +2,7 @@
 //!
 //! | table | name | value |
 //! | --- | --- | --- |
-//! | `01` | `00`, `01`, `02` | our device; its counters; what the server last said |
+//! | `01` | `00` to `03` | our device; its counters; what the server last said; link nonce and account root |
 //! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
 //! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
 //! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
@@ -13,6 +13,13 @@
 //! | `16` | epoch | hash of our own list of that epoch |
 //! | `17` | *device* | a record of a user who is not accepted: address, last read |
 //! | `18` | *user*, device | this device has a record |
+//! | `19` | *device*, SID | salts asked for of a lost session |
+//! | `1b` | *device* or *user*, `00` to `03` | fresh session wanted; last acknowledgement; fresh sessions of a day |
+//! | `1c` | *device* | what is to be asked for |
+//! | `1d` | *device*, salt | frame that carried a reset not confirmed yet |
+//! | `1a` | device number | was on a list of ours |
+//! | `1e` | epoch, number, place | a generation of the account's memory keys |
+//! | `1f` | place | key share put aside until this device is linked |
 //! | `30` | sequence, chunk | inbox |
 //! | `31` `32` | *device*, message id; *device*, slot | message ids already delivered |
 //! | `33` | *device*, number | salt of a frame opened here and not yet named in `received` |
@@ -59,6 +66,22 @@ pub(crate) fn own(part: u8) -> RowName {
 pub(crate) const OWN_DEVICE: u8 = 0;
 pub(crate) const OWN_COUNTERS: u8 = 1;
 pub(crate) const OWN_SERVER: u8 = 2;
+pub(crate) const OWN_KEYS: u8 = 3;
+
+pub(crate) const GENERATIONS: u8 = 0x1e;
+
+pub(crate) fn generation(epoch: u64, number: u32, place: &[u8; 8]) -> RowName {
+    RowName::plain(
+        GENERATIONS,
+        join(&[&epoch.to_be_bytes(), &number.to_be_bytes(), place]),
+    )
+}
+
+pub(crate) const ASIDE: u8 = 0x1f;
+
+pub(crate) fn aside(place: u8) -> RowName {
+    RowName::plain(ASIDE, vec![place])
+}
 
 pub(crate) const ONE_TIME: u8 = 0x02;
 pub(crate) const SIGNED: u8 = 0x03;
@@ -147,10 +170,54 @@ pub(crate) fn own_history(epoch: u64) -> RowName {
     RowName::plain(OWN_HISTORY, epoch.to_be_bytes().to_vec())
 }
 
+/// A device number that was on a list of ours: it is never given again.
+pub(crate) fn own_number(number: u32) -> RowName {
+    RowName::plain(0x1a, number.to_be_bytes().to_vec())
+}
+
 pub(crate) const STRANGERS: u8 = 0x17;
 
 pub(crate) fn stranger(device: &[u8]) -> RowName {
     RowName::owned(STRANGERS, device.to_vec(), Vec::new())
+}
+
+/// The salts asked for of a lost session.
+pub(crate) fn lost_salts(device: &[u8], id: &SessionId) -> RowName {
+    RowName::owned(0x19, device.to_vec(), id.as_bytes().to_vec())
+}
+
+pub(crate) fn lost_salts_of(device: &[u8]) -> RowName {
+    RowName::owned(0x19, device.to_vec(), Vec::new())
+}
+
+/// A fresh session with the device is wanted, although there may be one.
+pub(crate) fn wants_fresh(device: &[u8]) -> RowName {
+    RowName::owned(0x1b, device.to_vec(), vec![0])
+}
+
+pub(crate) fn last_ack(device: &[u8]) -> RowName {
+    RowName::owned(0x1b, device.to_vec(), vec![1])
+}
+
+pub(crate) fn fresh_of_device(device: &[u8]) -> RowName {
+    RowName::owned(0x1b, device.to_vec(), vec![2])
+}
+
+pub(crate) fn fresh_of_user(user: &UserId) -> RowName {
+    RowName::owned(0x1b, user_owner(user), vec![3])
+}
+
+pub(crate) const REQUESTS: u8 = 0x1c;
+
+/// What is to be asked for of a device.
+pub(crate) fn request(device: &[u8]) -> RowName {
+    RowName::owned(REQUESTS, device.to_vec(), Vec::new())
+}
+
+/// A frame that carried a reset which is not confirmed yet.
+pub(crate) fn carried_reset(device: &[u8], salt: Option<&Salt>) -> RowName {
+    let suffix = salt.map_or(Vec::new(), |salt| salt.as_bytes().to_vec());
+    RowName::owned(0x1d, device.to_vec(), suffix)
 }
 
 pub(crate) fn has_record(user: &UserId, device: u32) -> RowName {
