@@ -18,6 +18,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub type Verb<'a> = Box<dyn FnOnce() -> Result<(), Error> + 'a>;
 
 /// Every verb, begun, with its name. What they are called with is of no matter.
+#[must_use]
 pub fn every_verb(client: &Client) -> Vec<(&'static str, Verb<'_>)> {
     /// The three bounds of rule 1.
     fn checked<T: Send + 'static>(pending: Pending<T>) -> Pending<T>
@@ -61,6 +62,7 @@ pub fn every_verb(client: &Client) -> Vec<(&'static str, Verb<'_>)> {
 }
 
 /// Those that need more than an open client to succeed, or have no second form.
+#[must_use]
 pub fn further_verbs(client: &Client) -> Vec<(&'static str, Result<(), Error>)> {
     vec![
         ("user", client.user().map(|_| ())),

@@ -559,7 +559,7 @@ impl World {
         self.server.forget(self.address(who), id).unwrap();
     }
 
-    /// Brings a device what waits for it, as the weather lets it; says how many envelopes arrived.
+    /// Brings a device what waits for it, as the weather lets it; says how many the server could forget.
     pub fn poll(&mut self, who: Who) -> usize {
         let mut air: Vec<(Salt, Vec<u8>)> = Vec::new();
         for (id, envelope) in self.waiting(who) {
@@ -588,12 +588,14 @@ impl World {
                 air.swap(place, other);
             }
         }
+        let mut forgotten = 0;
         for (id, envelope) in &air {
             if self.receive(who, envelope).transport() == Transport::Forget {
                 self.forget(who, id);
+                forgotten += 1;
             }
         }
-        air.len()
+        forgotten
     }
 
     /// Calm weather until nothing moves any more.

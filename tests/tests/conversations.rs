@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use sprag::{CopyStatus, Event, Failure, Task, Transport};
 use sprag_tests::world::{Weather, Who, World};
-use sprag_wire::relay::{BundleQuery, BundleReply, ListReply};
+use sprag_wire::relay::{BundleQuery, BundleReply, ListQuery, ListReply, Lists};
 use sprag_wire::{DeviceAddress, Envelope, UserId};
 
 fn said(from: &str, text: &str) -> (String, Vec<u8>) {
@@ -385,6 +385,205 @@ fn two_devices_of_one_user_initiate_at_the_same_time_as_their_peer() {
     }
 }
 
+/// The frame of a device's newest list.
+fn list_of(world: &World, who: Who) -> Vec<u8> {
+    let contact = world.address(who).user().as_str().to_owned();
+    let query = ListQuery::new(contact, 0, Vec::new()).encode();
+    let reply = world.server().lists(&query).unwrap();
+    ListReply::decode(&reply).unwrap().frames.remove(0)
+}
+
+/// Bob loses his account and begins a new one, to which the operator gives his name.
+fn begin_anew(world: &mut World) -> Who {
+    let new_bob = world.join_offline("bob");
+    let tasks = world.tasks(new_bob);
+    let publish = |task: &&Task| matches!(task, Task::PublishDevices { .. });
+    let Some(Task::PublishDevices { id, lists, .. }) = tasks.iter().find(publish) else {
+        panic!("{tasks:?}");
+    };
+    assert!(world.server().publish_lists(lists).is_err());
+    let list = Lists::decode(lists).unwrap().frames.remove(0);
+    let bob = UserId::new("bob").unwrap();
+    world.server().replace_account(&bob, &list).unwrap();
+    world.client(new_bob).done(*id).unwrap();
+    world.work(new_bob);
+    new_bob
+}
+
+#[test]
+fn new_account_of_a_contact_is_an_event_and_its_message_waits_until_accepted() {
+    let (mut world, alice, bob) = friends(1);
+    let number = world.client(alice).safety_number("bob").unwrap().unwrap();
+    let new_bob = begin_anew(&mut world);
+    world.send(new_bob, "alice", b"I lost my phone");
+    world.work(new_bob);
+
+    // The frame alone proves nothing: the server keeps it, and its list is asked for, once.
+    for _ in 0..3 {
+        let (_, envelope) = world.waiting(alice).remove(0);
+        let received = world.receive(alice, &envelope);
+        assert_eq!(received.refused().unwrap().code(), "untrusted_identity");
+        assert_eq!(received.transport(), Transport::Keep);
+        assert!(received.messages().is_empty());
+    }
+    assert!(codes(&world, alice).is_empty());
+    let tasks = world.tasks(alice);
+    assert!(
+        matches!(&tasks[..], [Task::FetchDevices { user, .. }] if user.as_str() == "bob"),
+        "{tasks:?}"
+    );
+    world.work(alice);
+    let events = world.client(alice).events(0).unwrap();
+    let changed = |event: &sprag::NumberedEvent| matches!(&event.event, Event::IdentityChanged { user, .. } if user.as_str() == "bob");
+    assert_eq!(events.iter().filter(|event| changed(event)).count(), 1);
+
+    // Nothing goes on before the user decides, whatever is restarted.
+    world.restart(alice);
+    world.poll(alice);
+    assert_eq!(world.waiting(alice).len(), 1);
+    assert!(world.client(alice).contact("bob").unwrap().unwrap().changed);
+    assert_eq!(
+        world.client(alice).safety_number("bob").unwrap().unwrap(),
+        number
+    );
+
+    world.client(alice).accept("bob").unwrap();
+    world.settle();
+    assert_eq!(
+        world.heard(alice).last(),
+        Some(&said("bob", "I lost my phone"))
+    );
+    assert_ne!(
+        world.client(alice).safety_number("bob").unwrap().unwrap(),
+        number
+    );
+    world.send(alice, "bob", b"poor you");
+    world.settle();
+    assert_eq!(world.heard(new_bob), [said("alice", "poor you")]);
+    assert!(!world.heard(bob).contains(&said("alice", "poor you")));
+    let new = world
+        .client(new_bob)
+        .safety_number("alice")
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        world
+            .client(alice)
+            .safety_number("bob")
+            .unwrap()
+            .unwrap()
+            .digits,
+        new.digits
+    );
+}
+
+#[test]
+fn hostile_lists_are_refused_and_decide_nothing() {
+    let (mut world, alice, bob) = friends(1);
+    let carol = world.join("carol");
+    let old = list_of(&world, bob);
+    let new_bob = begin_anew(&mut world);
+    world.send(new_bob, "alice", b"me");
+    world.work(new_bob);
+    world.poll(alice);
+    let tasks = world.tasks(alice);
+    let [Task::FetchDevices { id, .. }] = &tasks[..] else {
+        panic!("{tasks:?}");
+    };
+    let reply = |frames: Vec<Vec<u8>>| ListReply::new(None, frames, false).encode();
+    let mut unsigned = list_of(&world, new_bob);
+    *unsigned.last_mut().unwrap() ^= 1;
+    let mut trailing = list_of(&world, new_bob);
+    trailing.push(0);
+    let hostile = [
+        (reply(vec![list_of(&world, carol)]), "malformed"),
+        (reply(vec![list_of(&world, alice)]), "malformed"),
+        (reply(vec![Vec::new()]), "malformed"),
+        (reply(vec![trailing]), "malformed"),
+        (reply(vec![vec![0x14; 3_000]]), "malformed"),
+        (b"noise".to_vec(), "malformed"),
+        (vec![0; 5 << 20], "malformed"),
+    ];
+    for (place, (reply, code)) in hostile.iter().enumerate() {
+        let error = world.client(alice).supply(*id, reply).unwrap_err();
+        assert_eq!(error.code(), *code, "reply {place}");
+        assert!(
+            world.tasks(alice).is_empty(),
+            "reply {place}: not again at once"
+        );
+        world.wait(3_600_000);
+        assert_eq!(world.tasks(alice), tasks, "reply {place}");
+    }
+    assert!(!world.client(alice).contact("bob").unwrap().unwrap().changed);
+    // Shown under another key, but not signed by it: the user is asked nothing that he could not accept.
+    let number = world.client(alice).safety_number("bob").unwrap().unwrap();
+    let error = world
+        .client(alice)
+        .supply(*id, &reply(vec![unsigned]))
+        .unwrap_err();
+    assert_eq!(error.code(), "bad_signature");
+    assert!(!world.client(alice).contact("bob").unwrap().unwrap().changed);
+    assert!(
+        codes(&world, alice)
+            .iter()
+            .all(|event| event.starts_with("ReplyRefused"))
+    );
+    world.client(alice).accept("bob").unwrap();
+    assert_eq!(
+        world.client(alice).safety_number("bob").unwrap().unwrap(),
+        number
+    );
+    // The list that is known already is nothing new.
+    world.client(alice).supply(*id, &reply(vec![old])).unwrap();
+    world.wait(3_600_000);
+    assert!(world.tasks(alice).is_empty());
+    world.send(alice, "bob", b"still you");
+    let bytes = envelope(&mut world, alice);
+    assert_eq!(world.receive(bob, &bytes).messages().len(), 1);
+}
+
+#[test]
+fn stranger_who_claims_a_name_gets_no_answer_before_the_server_has_shown_him() {
+    let mut world = World::new(1);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    // Somebody with Bob's name, unknown to the server, writes to Alice first.
+    let imposter = world.join_offline("bob");
+    world.send(imposter, "alice", b"I am bob");
+    for task in world.tasks(imposter) {
+        if matches!(task, Task::FetchBundles { .. }) {
+            world.perform(imposter, &task);
+        }
+    }
+    world.work(imposter);
+    world.poll(alice);
+    world.read(alice);
+    assert_eq!(world.heard(alice), [said("bob", "I am bob")]);
+    let contact = world.client(alice).contact("bob").unwrap().unwrap();
+    assert!(!contact.accepted);
+    assert_eq!(contact.devices, [world.address(imposter).device().get()]);
+    assert_eq!(
+        world.client(alice).accept("bob").unwrap_err().code(),
+        "needs_bundle"
+    );
+    // The answer asks the server, whose list replaces the claim; and the application is told.
+    world.send(alice, "bob", b"really?");
+    world.settle();
+    assert_eq!(world.heard(bob), [said("alice", "really?")]);
+    assert!(world.heard(imposter).is_empty());
+    assert!(
+        codes(&world, alice)
+            .iter()
+            .any(|event| event.starts_with("ProvisionalReplaced"))
+    );
+    let contact = world.client(alice).contact("bob").unwrap().unwrap();
+    assert_eq!(contact.devices, [world.address(bob).device().get()]);
+    // From now on the imposter is not believed.
+    world.send(imposter, "alice", b"but I am");
+    world.work(imposter);
+    world.settle();
+    assert_eq!(world.heard(alice).len(), 1);
+}
+
 /// A server that has another account under a user's name.
 fn imposter(user: &str) -> (World, Who) {
     let mut world = World::new(99);
@@ -399,32 +598,16 @@ fn reply_of_imposter(world: &World, query: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn changed_account_key_is_an_event_and_waits_for_the_users_decision() {
+fn changed_account_key_of_a_server_waits_for_the_users_decision() {
     let (mut world, alice, bob) = friends(1);
-    let (mut other, new_bob) = imposter("bob");
-    // Bob has a new account. A frame of his alone proves nothing, but makes Alice look at the server's list.
+    let (other, new_bob) = imposter("bob");
     let before = world.client(alice).safety_number("bob").unwrap().unwrap();
-    let carol = other.join("alice");
-    let _ = carol;
-    other.send(new_bob, "alice", b"it is me");
-    other.work(new_bob);
-    let alien = other.waiting(carol)[0].1.clone();
-    let parsed = Envelope::decode(&alien).unwrap();
-    let to_alice = Envelope::new(
-        parsed.from().clone(),
-        world.address(alice).clone(),
-        *parsed.id(),
-        parsed.payload().to_vec(),
-    );
-    let received = world.receive(alice, &to_alice.encode());
-    assert_eq!(received.refused().unwrap().code(), "bad_origin");
-
     // The server shows the new list.
     world.send(alice, "bob", b"still to the old one");
     world.work(alice);
     let list = other
         .server()
-        .lists(&sprag_wire::relay::ListQuery::new("bob".into(), 0, Vec::new()).encode());
+        .lists(&ListQuery::new("bob".into(), 0, Vec::new()).encode());
     let list = ListReply::decode(&list.unwrap()).unwrap().frames.remove(0);
     world.send(alice, "bob", b"hm");
     let deliver = world

@@ -107,7 +107,7 @@ fn pending_is_awaited_by_any_executor_from_any_thread() {
     let (alice, shelf) = client("alice", 1);
     shelf.hold();
     let pending = alice.start().send_encrypted_message("bob", b"hello");
-    let waiter = thread::spawn(move || block_on(async move { pending.await }));
+    let waiter = thread::spawn(move || block_on(pending));
     while shelf.held() == 0 {
         thread::yield_now();
     }

@@ -6,6 +6,7 @@ use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
 use sprag_wire::{
     Body, DeviceAddress, DeviceId, Envelope, UnverifiedDeviceList, UnverifiedPreKeyBundle, UserId,
 };
+use sprag_x3dh::DeviceList;
 use zeroize::Zeroizing;
 
 use crate::error::{ProtocolError, StepError};
@@ -330,6 +331,8 @@ impl Device {
             Err(StepError::Protocol(
                 error @ (ProtocolError::UntrustedIdentity | ProtocolError::ForkedList),
             )) => {
+                // Nobody is asked about what nobody signed.
+                DeviceList::verify(UnverifiedDeviceList::decode(frame)?)?;
                 if user != self.address.user() {
                     rows.put(tables::candidate(user), Zeroizing::new(frame.to_vec()));
                 }

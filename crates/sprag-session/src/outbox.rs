@@ -462,7 +462,6 @@ impl Device {
                     tables::carried(&owner, Some(&sealed.salt)),
                     Zeroizing::new(place),
                 );
-                rows.delete(tables::waits_for_session(&owner, Some(sequence)));
                 copy.status = CopyStatus::Sealed;
                 copy.salts.push(sealed.salt);
                 copy.task = Some(task);
@@ -663,14 +662,18 @@ impl Device {
         env: &mut Env<'_>,
         to: &DeviceAddress,
     ) -> Result<(), StepError> {
+        if !self.can_send_to(rows, env, to)? {
+            return Ok(());
+        }
         let owner = tables::device_owner(to);
         for (sequence, number) in waiting(rows, &tables::waits_for_session(&owner, None))? {
+            // If it cannot be encrypted after all, it waits anew.
+            rows.delete(tables::waits_for_session(&owner, Some(sequence)));
             let number = u32::from_be_bytes(number.as_slice().try_into().unwrap_or_default());
             let (Some(copy), Some(outgoing)) = (
                 Copy::load(rows, sequence, number)?,
                 Outgoing::load(rows, sequence)?,
             ) else {
-                rows.delete(tables::waits_for_session(&owner, Some(sequence)));
                 continue;
             };
             let mut content = outgoing.content(rows)?;

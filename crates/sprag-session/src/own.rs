@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
 use crate::heal::Met;
+use crate::outbox::MessageId;
 use crate::tables;
 
 const VERSION: u8 = 1;
@@ -63,6 +64,14 @@ impl<'a> Env<'a> {
     #[must_use]
     pub fn injected_salt_is_left(&self) -> bool {
         self.injected_salt.is_some()
+    }
+
+    /// A new random id for a message; draws 16 bytes.
+    #[must_use]
+    pub fn new_message_id(&mut self) -> MessageId {
+        let mut id = [0; 16];
+        self.rng.fill_bytes(&mut id);
+        MessageId::from_bytes(id)
     }
 
     /// The time of this step, in milliseconds since 1970.

@@ -23,10 +23,7 @@ fn user_id(user: &str) -> Result<UserId, Error> {
 impl Start<'_> {
     /// See [`Client::send_encrypted_message`].
     pub fn send_encrypted_message(self, user: &str, message: &[u8]) -> Pending<MessageId> {
-        match self.0.new_message_id() {
-            Ok(id) => self.send_encrypted_message_as(id, user, message),
-            Err(error) => self.fail(error),
-        }
+        self.send(None, user, message)
     }
 
     /// See [`Client::send_encrypted_message_as`].
@@ -36,7 +33,12 @@ impl Start<'_> {
         user: &str,
         message: &[u8],
     ) -> Pending<MessageId> {
+        self.send(Some(id), user, message)
+    }
+
+    fn send(self, id: Option<MessageId>, user: &str, message: &[u8]) -> Pending<MessageId> {
         self.0.shared.step(Write::Durable, |mut step| {
+            let id = id.unwrap_or_else(|| step.env.new_message_id());
             step.device
                 .send(step.rows, &mut step.env, &user_id(user)?, message, id)?;
             Ok(id)
@@ -207,9 +209,5 @@ impl Start<'_> {
     /// See [`Client::close`].
     pub fn close(self) -> Pending<()> {
         self.0.shared.close()
-    }
-
-    fn fail<T: Send + 'static>(self, error: Error) -> Pending<T> {
-        Pending::ready(self.0.shared.notifier.clone(), Err(error))
     }
 }
