@@ -69,6 +69,7 @@ pub fn further_verbs(client: &Client) -> Vec<(&'static str, Result<(), Error>)> 
         ("device", client.device().map(|_| ())),
         ("new_message_id", client.new_message_id().map(|_| ())),
         ("accept", client.accept("bob")),
+        ("reset", client.reset("bob")),
         ("changed", soon(client.start().changed(0)).map(|_| ())),
         ("supply_pre_key_state", client.supply_pre_key_state(b"")),
         // The blocking forms.

@@ -171,15 +171,22 @@ impl Device {
                 self.fetch_list(rows, env, from.user())?;
                 Ok(Delivery::refused(error, Transport::Forget))
             }
+            // Perhaps our own list has changed and we do not know: the frame is offered again once the lists were fetched.
+            ProtocolError::UnknownList if self.fetch_own_lists(rows, env)? => {
+                Ok(Delivery::refused(error, Transport::Keep))
+            }
             // Of a stranger it is worth nothing: anybody can say so, and would push other events out.
-            ProtocolError::ListMismatch if accepted => {
+            ProtocolError::ListMismatch | ProtocolError::UnknownList if accepted => {
                 event::record(
                     rows,
                     &Event::ListMismatch {
                         user: from.user().clone(),
                     },
                 )?;
-                Ok(Delivery::refused(error, Transport::Forget))
+                Ok(Delivery::refused(
+                    ProtocolError::ListMismatch,
+                    Transport::Forget,
+                ))
             }
             _ => {
                 if error.heals() && accepted {
@@ -212,6 +219,19 @@ impl Device {
         })
         .queue(rows)?;
         Ok(())
+    }
+
+    /// Whether our own lists are being fetched because somebody saw one that is not known here; at most hourly.
+    fn fetch_own_lists(&mut self, rows: &mut Staged<'_>, env: &Env<'_>) -> Result<bool, StepError> {
+        let own = self.address.user().clone();
+        self.fetch_list(rows, env, &own)?;
+        for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            let task = StoredTask::load(rows, TaskId::new(id))?;
+            if task.is_some_and(|task| task.kind.fetches_of(&own)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn tell_learned(
@@ -486,7 +506,7 @@ impl Device {
         Ok(())
     }
 
-    fn can_send_to(
+    pub(crate) fn can_send_to(
         &self,
         rows: &dyn Rows,
         env: &Env<'_>,

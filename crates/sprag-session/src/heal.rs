@@ -169,8 +169,11 @@ impl Device {
         Ok(fits)
     }
 
-    /// Sends what was gathered to ask for, to each device whose minute is over.
-    pub(crate) fn send_requests(
+    /// Sends what was gathered to ask for, to each device whose minute is over. Called before tasks are offered.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn send_requests(
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,

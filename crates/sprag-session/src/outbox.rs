@@ -442,9 +442,12 @@ impl Device {
         let owner = tables::device_owner(&copy.to);
         let unnamed = inbox::unnamed(rows, &owner)?;
         content.set_received(unnamed.iter().map(|(_, salt)| *salt).collect());
+        let record = Record::load(rows, &copy.to)?;
+        content.set_reset(record.map(|record| record.reset).unwrap_or_default());
         match self.seal(rows, env, &copy.to, &content.encode(), Padding::Padme) {
             Ok(sealed) => {
                 inbox::named(rows, &owner, &unnamed);
+                note_reset(rows, &copy.to, &sealed.salt, content)?;
                 let length =
                     u32::try_from(sealed.frame.len()).map_err(|_| ProtocolError::BadInput)?;
                 let kind = Kind::Deliver {

@@ -142,7 +142,7 @@ impl Device {
             }
             ControlFlow::Continue(())
         })?;
-        found.sort_by(|a, b| (a.epoch, a.number, a.key).cmp(&(b.epoch, b.number, b.key)));
+        found.sort_by_key(|one: &Generation| (one.epoch, one.number, one.key));
         Ok(found)
     }
 
@@ -302,8 +302,11 @@ impl Device {
     }
 }
 
+/// Records of shares put aside, by their place.
+type Aside = Vec<(u8, Zeroizing<Vec<u8>>)>;
+
 /// Shares put aside, in the order they came.
-fn aside(rows: &dyn Rows) -> Result<Vec<(u8, Zeroizing<Vec<u8>>)>, StoreError> {
+fn aside(rows: &dyn Rows) -> Result<Aside, StoreError> {
     let mut found = Vec::new();
     rows.scan(&tables::all(tables::ASIDE), &mut |suffix, value| {
         if let [place] = suffix {

@@ -77,8 +77,17 @@ impl Start<'_> {
 
     /// See [`Client::tasks`].
     pub fn tasks(self) -> Pending<Vec<Task>> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            step.device.send_requests(step.rows, &mut step.env)?;
+            let now = step.env.now();
+            Ok(step.device.tasks(step.rows, now, PAGE)?)
+        })
+    }
+
+    /// See [`Client::reset`].
+    pub fn reset(self, user: &str) -> Pending<()> {
         self.0.shared.step(Write::Durable, |step| {
-            Ok(step.device.tasks(step.rows, step.env.now(), PAGE)?)
+            Ok(step.device.reset(step.rows, &user_id(user)?)?)
         })
     }
 

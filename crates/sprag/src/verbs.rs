@@ -126,6 +126,15 @@ impl Client {
         self.start().accept(user).wait()
     }
 
+    /// Replaces all sessions with a user, as after a suspected theft: fresh ones are opened, and what was held before is
+    /// only read, for late messages, on both sides.
+    ///
+    /// # Errors
+    /// `needs_bundle` if nothing of him came from the server yet; those of the store.
+    pub fn reset(&self, user: &str) -> Result<(), Error> {
+        self.start().reset(user).wait()
+    }
+
     /// What became of a message, device by device; `None` if there is none of this id, or it is older than seven days.
     ///
     /// # Errors
