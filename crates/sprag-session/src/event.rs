@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 #[non_exhaustive]
 pub enum Event {
     /// The account key of a user differs from the remembered one, or his device lists contradict each other. Nothing
-    /// goes to him until the application accepts him (`accept`); compare safety numbers first.
+    /// goes to the new identity until the application accepts it (`accept`); compare safety numbers first.
     #[non_exhaustive]
     IdentityChanged {
         /// The user.
