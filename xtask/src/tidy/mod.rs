@@ -73,7 +73,11 @@ fn walk(folder: &Path, skip: &dyn Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> 
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let kind = entry.file_type()?;
-            if kind.is_dir() && !entry.file_name().to_str().is_some_and(skip) {
+            if entry.file_name().to_str().is_some_and(skip) {
+                // `.git` is a file in a second work tree.
+                continue;
+            }
+            if kind.is_dir() {
                 waiting.push(entry.path());
             } else if kind.is_file() {
                 found.push(entry.path());
