@@ -465,7 +465,7 @@ impl Device {
         Ok(())
     }
 
-    fn can_send_to(
+    pub(crate) fn can_send_to(
         &self,
         rows: &dyn Rows,
         env: &Env<'_>,
