@@ -73,7 +73,12 @@ impl Side {
         );
         let (signed, one_time) = ([party.signed.clone()], [party.one_time.clone()]);
         device
-            .store_pre_keys(&mut staged, &signed, &one_time, &[party.kem.clone()])
+            .store_pre_keys(
+                &mut staged,
+                &signed,
+                &one_time,
+                std::slice::from_ref(&party.kem),
+            )
             .unwrap();
         let changes = staged.into_changes();
         rows.apply(changes);
