@@ -58,14 +58,15 @@ impl Device {
         judged: Judged,
     ) -> Result<Learned, StepError> {
         let replaced = judged.replaces;
-        let before = remembered.as_ref().map(|user| user.newest.hash());
+        let before = remembered.as_ref().map(|user| user.newest.clone());
         let Some(user) = judged.remember(remembered, name, self.address.user()) else {
             return Ok(Learned::default());
         };
-        let newer = before != Some(user.newest.hash());
+        let hash = before.as_ref().map(DeviceList::hash);
+        let newer = hash != Some(user.newest.hash());
         trust::save(rows, &user, self.address.user());
-        if newer && before.is_some() {
-            drop_unlisted(rows, &user, replaced)?;
+        if newer && let Some(before) = &before {
+            drop_unlisted(rows, &user, before, replaced)?;
         }
         Ok(Learned { replaced, newer })
     }
@@ -124,11 +125,13 @@ impl Device {
         }
         let list = DeviceList::verify(list)?;
         let remembered = self.user(rows, name)?;
-        let replaced = remembered.is_some_and(|user| user.account_key != *list.account_key());
         let mut user = User::first(name.clone(), list, true);
         user.accepted = true;
         trust::save(rows, &user, self.address.user());
-        drop_unlisted(rows, &user, replaced)?;
+        if let Some(before) = remembered {
+            let replaced = before.account_key != user.account_key;
+            drop_unlisted(rows, &user, &before.newest, replaced)?;
+        }
         forget_strangers_of(rows, name)?;
         Ok(())
     }
@@ -204,7 +207,10 @@ impl Device {
             if let Some(record) = Record::load(rows, &address)? {
                 record.delete(rows)?;
             }
-            forget_without_records(rows, address.user())?;
+            // The newcomer's own record is not there yet.
+            if address.user() != newcomer.user() {
+                forget_without_records(rows, address.user())?;
+            }
         }
         Ok(())
     }
@@ -246,15 +252,25 @@ fn forget_strangers_of(rows: &mut Staged<'_>, name: &UserId) -> Result<(), Store
 }
 
 /// A user who is not accepted and of whom no record is left is forgotten.
-fn forget_without_records(rows: &mut Staged<'_>, name: &UserId) -> Result<(), StoreError> {
+pub(crate) fn forget_without_records(
+    rows: &mut Staged<'_>,
+    name: &UserId,
+) -> Result<(), StoreError> {
     if devices_with_record(rows, name)?.is_empty() {
         rows.delete(tables::user(name));
+        rows.delete(tables::candidate(name));
+        rows.delete(tables::list_fetched(name));
     }
     Ok(())
 }
 
 /// Ends what the newest list leaves out ("The protocol", §1.2, *Only listed devices count*).
-fn drop_unlisted(rows: &mut Staged<'_>, user: &User, other_account: bool) -> Result<(), StepError> {
+fn drop_unlisted(
+    rows: &mut Staged<'_>,
+    user: &User,
+    before: &DeviceList,
+    other_account: bool,
+) -> Result<(), StepError> {
     for address in devices_with_record(rows, &user.name)? {
         let Some(mut record) = Record::load(rows, &address)? else {
             continue;
@@ -264,18 +280,20 @@ fn drop_unlisted(rows: &mut Staged<'_>, user: &User, other_account: bool) -> Res
                 if other_account {
                     record.close_all(rows)?;
                     record.save(rows);
-                    outbox::drop_device(rows, &address)?;
                 }
             }
             None if user.accepted => {
                 record.close_all(rows)?;
                 record.save(rows);
-                outbox::drop_device(rows, &address)?;
             }
-            _ => {
-                record.delete(rows)?;
-                outbox::drop_device(rows, &address)?;
-            }
+            _ => record.delete(rows)?,
+        }
+    }
+    // Also what waits for a device with which there never was a session.
+    for entry in before.devices() {
+        if other_account || !user.is_listed(entry.device(), entry.identity_key()) {
+            let address = DeviceAddress::new(user.name.clone(), entry.device());
+            outbox::drop_device(rows, &address)?;
         }
     }
     Ok(())

@@ -11,16 +11,16 @@ use zeroize::Zeroizing;
 
 use crate::error::{ProtocolError, StepError};
 use crate::own::{Counters, Device, Env};
+use crate::peers::{Learned, forget_without_records};
 use crate::prekeys::{self, UsedPreKeys};
 use crate::record::{
     ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, load_session,
     save_session, save_skipped,
 };
 use crate::trust::{self, Judged, ListSource, User};
-use crate::{peers::Learned, tables};
+use crate::{outbox, tables};
 
 /// A frame that was opened. The session has advanced, whatever its content.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Received {
     /// The device that made it.
@@ -41,6 +41,12 @@ pub struct Received {
     pub list_refused: Option<ProtocolError>,
     /// What the frame told of its user's devices.
     pub learned: Learned,
+}
+
+impl std::fmt::Debug for Received {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Received").finish_non_exhaustive()
+    }
 }
 
 impl Device {
@@ -337,11 +343,15 @@ impl Device {
             return Ok(());
         };
         let from = received.from.user();
+        outbox::received(rows, &received.from, content.received())?;
         if let Some(frame) = content.device_list() {
             match self.take_list(rows, from, frame) {
                 Ok(learned) => {
                     received.learned.newer |= learned.newer;
                     received.learned.replaced |= learned.replaced;
+                    if !received.accepted {
+                        forget_without_records(rows, from)?;
+                    }
                 }
                 Err(StepError::Protocol(error)) => received.list_refused = Some(error),
                 Err(error) => return Err(error),
