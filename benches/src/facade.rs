@@ -13,50 +13,61 @@ use crate::measure::Table;
 const CALLERS: usize = 64;
 const ROUNDS: usize = 11;
 
-/// Measures one caller and 64, and the bytes that a message writes, in a directory that should be on a disk.
+/// Measures one caller and many, and the bytes that a message writes, in a directory that should be on a disk.
 pub fn run(table: &mut Table, dir: &Path) {
     const ONE: &str = "facade: durable send, one caller; floor: append and fdatasync";
-    const MANY: &str = "facade: durable send, 64 callers; floor: the same";
-    if ![ONE, MANY, "bytes"].iter().any(|name| table.wants(name)) {
+    const THREADS: &str = "facade: durable send, 64 threads; floor: the same";
+    const FUTURES: &str = "facade: durable send, 64 futures of one thread; floor: the same";
+    const MEMORY: &str = "facade: send without a disk; floor: the same";
+    const BYTES: &str = "bytes handed to the system by a durable send; floor: 512";
+    let names = [ONE, THREADS, FUTURES, MEMORY, BYTES];
+    if !names.iter().any(|name| table.wants(name)) {
         return;
     }
     let home = tempfile::tempdir_in(dir).unwrap();
-    let alice =
-        Client::open_or_create(home.path().join("alice"), Key::raw([7; 32]), "alice").unwrap();
-    let bob = Client::in_memory("bob").unwrap();
+    let key = Key::raw([7; 32]);
     let server = server();
-    acquaint(&alice, &bob, &server);
+    let on_disk = Client::open_or_create(home.path().join("alice"), key, "alice").unwrap();
+    let in_memory = Client::in_memory("anne").unwrap();
+    let bob = Client::in_memory("bob").unwrap();
+    acquaint(&on_disk, &bob, "alice", &server);
+    acquaint(&in_memory, &bob, "anne", &server);
     let mut raw = Raw::new(home.path());
     let count = table.effort().durable;
-    let (mut one, mut many, mut floor) = (Vec::new(), Vec::new(), Vec::new());
+    let mut ours: [Vec<f64>; 4] = Default::default();
+    let mut floors: [Vec<f64>; 4] = Default::default();
     let mut written = 0;
     for _ in 0..ROUNDS {
-        floor.push(raw.run(count));
-        let before = written_bytes();
-        one.push(send(&alice, 1, count));
-        written += written_bytes().saturating_sub(before);
-        many.push(send(&alice, CALLERS, count * 4));
-        empty(&alice, &bob, &server);
+        // What the disk does changes from moment to moment: each has a floor of its own beside it.
+        for (place, (ours, floor)) in ours.iter_mut().zip(&mut floors).enumerate() {
+            let before = written_bytes();
+            ours.push(match place {
+                0 => threads(&on_disk, 1, count),
+                1 => threads(&on_disk, CALLERS, count * 4),
+                2 => futures(&on_disk, count * 4),
+                _ => threads(&in_memory, 1, count),
+            });
+            if place == 0 {
+                written += written_bytes().saturating_sub(before);
+            }
+            floor.push(raw.run(count));
+        }
+        empty(&on_disk, &bob, "alice", &server);
+        empty(&in_memory, &bob, "anne", &server);
     }
-    alice.close().unwrap();
-    if table.wants(ONE) {
-        table.enter(ONE, &one, &floor, &[]);
+    on_disk.close().unwrap();
+    for ((name, ours), floor) in names.iter().zip(&ours).zip(&floors) {
+        if table.wants(name) {
+            table.enter(name, ours, floor, &[]);
+        }
     }
-    if table.wants(MANY) {
-        table.enter(MANY, &many, &floor, &[]);
-    }
-    if table.wants("bytes") && written > 0 {
-        let each = written / (ROUNDS * count) as u64;
-        table.enter_bytes(
-            "bytes handed to the system by a durable send; floor: 512",
-            each,
-            512,
-        );
+    if table.wants(BYTES) && written > 0 {
+        table.enter_bytes(BYTES, written / (ROUNDS * count) as u64, 512);
     }
 }
 
 /// Seconds for each of `messages`, sent by so many threads.
-fn send(alice: &Client, callers: usize, messages: usize) -> f64 {
+fn threads(alice: &Client, callers: usize, messages: usize) -> f64 {
     let begin = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..callers {
@@ -68,6 +79,19 @@ fn send(alice: &Client, callers: usize, messages: usize) -> f64 {
         }
     });
     begin.elapsed().as_secs_f64() / (messages / callers * callers) as f64
+}
+
+/// Seconds for each of `messages`, 64 of which are under way at a time.
+fn futures(alice: &Client, messages: usize) -> f64 {
+    let begin = Instant::now();
+    for _ in 0..messages / CALLERS {
+        let send = |_| alice.start().send_encrypted_message("bob", &[6; 16]);
+        let pending: Vec<_> = (0..CALLERS).map(send).collect();
+        for sent in pending {
+            sent.wait().unwrap();
+        }
+    }
+    begin.elapsed().as_secs_f64() / (messages / CALLERS * CALLERS) as f64
 }
 
 struct Raw(File);
@@ -106,11 +130,11 @@ fn server() -> Directory<MemoryStorage> {
 }
 
 /// Both publish their keys, have sessions, and have read each other.
-fn acquaint(alice: &Client, bob: &Client, server: &Directory<MemoryStorage>) {
+fn acquaint(alice: &Client, bob: &Client, name: &str, server: &Directory<MemoryStorage>) {
     exchange(bob, server);
     exchange(alice, server);
     alice.send_encrypted_message("bob", b"hello").unwrap();
-    bob.send_encrypted_message("alice", b"hello").unwrap();
+    bob.send_encrypted_message(name, b"hello").unwrap();
     for _ in 0..4 {
         exchange(alice, server);
         exchange(bob, server);
@@ -121,13 +145,13 @@ fn acquaint(alice: &Client, bob: &Client, server: &Directory<MemoryStorage>) {
 }
 
 /// All that waits is delivered, and Alice hears that it was.
-fn empty(alice: &Client, bob: &Client, server: &Directory<MemoryStorage>) {
+fn empty(alice: &Client, bob: &Client, name: &str, server: &Directory<MemoryStorage>) {
     while alice.tasks().unwrap().len() > 1 {
         exchange(alice, server);
         exchange(bob, server);
     }
     for _ in 0..40 {
-        bob.send_encrypted_message("alice", b"thanks").unwrap();
+        bob.send_encrypted_message(name, b"thanks").unwrap();
     }
     for _ in 0..3 {
         exchange(bob, server);

@@ -71,9 +71,15 @@ impl Side {
             Some(party.account.clone()),
             party.list.clone(),
         );
-        let (signed, one_time) = ([party.signed.clone()], [party.one_time.clone()]);
+        let signed = std::slice::from_ref(&party.signed);
+        let one_time = std::slice::from_ref(&party.one_time);
         device
-            .store_pre_keys(&mut staged, &signed, &one_time, &[party.kem.clone()])
+            .store_pre_keys(
+                &mut staged,
+                signed,
+                one_time,
+                std::slice::from_ref(&party.kem),
+            )
             .unwrap();
         let changes = staged.into_changes();
         rows.apply(changes);

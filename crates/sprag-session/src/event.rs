@@ -19,7 +19,8 @@ const VERSION: u8 = 1;
 #[non_exhaustive]
 pub enum Event {
     /// The account key of a user differs from the remembered one, or his device lists contradict each other. Nothing
-    /// goes to the new identity until the application accepts it (`accept`); compare safety numbers first.
+    /// goes to the new identity until the application accepts it (`accept`); messages on sessions with the remembered
+    /// one go on. Compare safety numbers first.
     #[non_exhaustive]
     IdentityChanged {
         /// The user.
@@ -125,6 +126,14 @@ pub(crate) fn error_of(number: u8) -> Option<ProtocolError> {
 
 /// Records an event and drops the oldest beyond [`EVENTS`].
 pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreError> {
+    // Frames come as often as somebody likes: what they say again and again is told once, and pushes out no others.
+    let of_a_frame = matches!(
+        event,
+        Event::ListMismatch { .. }
+            | Event::Unreadable { .. }
+            | Event::BadContent { .. }
+            | Event::Unsupported { .. }
+    );
     let mut writer = Writer::new(VERSION, 300);
     match event {
         Event::IdentityChanged { user } => writer.u8(1).block(user.as_str().as_bytes()),
@@ -151,8 +160,13 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             writer.u32(*count)
         }
     };
+    let bytes = writer.finish();
+    let last = tables::sequence(tables::EVENTS, Counters::load(rows)?.event);
+    if of_a_frame && rows.get(&last)?.is_some_and(|last| *last == *bytes) {
+        return Ok(());
+    }
     let sequence = Counters::next(rows, |counters| &mut counters.event)?;
-    rows.put(tables::sequence(tables::EVENTS, sequence), writer.finish());
+    rows.put(tables::sequence(tables::EVENTS, sequence), bytes);
     if let Some(old) = sequence.checked_sub(EVENTS as u64) {
         rows.delete(tables::sequence(tables::EVENTS, old));
     }

@@ -2,6 +2,7 @@
 
 use sprag_crypto::{Mode, Salt};
 use sprag_store::{Rows, Staged};
+use sprag_wire::limits::DEVICES as MAX_DEVICES;
 use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
 use sprag_wire::{
     Body, DeviceAddress, DeviceId, Envelope, UnverifiedDeviceList, UnverifiedPreKeyBundle, UserId,
@@ -18,13 +19,15 @@ use crate::peers::Learned;
 use crate::prekeys::{self, Due};
 use crate::record::Record;
 use crate::seal::PENDING_MS;
-use crate::task::{Kind, StoredTask, TaskId};
+use crate::task::{Kind, PAGE, StoredTask, TaskId};
 use crate::{peers, tables};
 
 /// The largest reply that is looked at, in bytes.
 pub const MAX_REPLY: usize = 4 << 20;
 /// A bundle that was not published yet is asked for again after this long: one minute.
 const ASK_AGAIN_MS: u64 = 60_000;
+/// A server that lacks prekeys gets more at most this often: once an hour.
+const REFILL_MS: u64 = 3_600_000;
 /// A list is fetched because of what a frame claims at most this often: once an hour.
 const FETCH_LIST_MS: u64 = 3_600_000;
 
@@ -116,6 +119,12 @@ impl Device {
             Err(error) => return Err(error),
         };
         self.tell_learned(rows, from.user(), received.learned)?;
+        if let Some(
+            ProtocolError::UntrustedIdentity | ProtocolError::ForkedList | ProtocolError::StaleList,
+        ) = received.list_refused
+        {
+            self.fetch_list(rows, env, from.user())?;
+        }
         let message = self.keep(rows, &received, env.now)?;
         let mut refused = received.content.as_ref().err().copied();
         match &received.content {
@@ -346,21 +355,39 @@ impl Device {
             Ok(learned) => {
                 let changes = staged.into_changes();
                 rows.merge(changes);
+                // What the server showed before and does not show any more needs no decision.
+                rows.delete(tables::candidate(user));
                 self.tell_learned(rows, user, learned)
             }
             Err(StepError::Protocol(
                 error @ (ProtocolError::UntrustedIdentity | ProtocolError::ForkedList),
             )) => {
-                // Nobody is asked about what nobody signed.
-                DeviceList::verify(UnverifiedDeviceList::decode(frame)?)?;
-                if user != self.address.user() {
-                    rows.put(tables::candidate(user), Zeroizing::new(frame.to_vec()));
-                }
-                event::record(rows, &Event::IdentityChanged { user: user.clone() })?;
+                self.show_changed(rows, user, frame)?;
                 Err(error.into())
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The server shows another identity of a user, or one side of a fork: his list waits for the user's decision.
+    fn show_changed(
+        &self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
+        // Nobody is asked about what nobody signed.
+        let list = DeviceList::verify(UnverifiedDeviceList::decode(frame)?)?;
+        if user != self.address.user() {
+            let candidate = tables::candidate(user);
+            let shown = rows.get(&candidate)?;
+            if shown.is_some_and(|shown| shown.as_slice() == list.frame()) {
+                return Ok(());
+            }
+            rows.put(candidate, Zeroizing::new(frame.to_vec()));
+        }
+        let user = user.clone();
+        Ok(event::record(rows, &Event::IdentityChanged { user })?)
     }
 
     fn lists_came(
@@ -371,6 +398,9 @@ impl Device {
         reply: &[u8],
     ) -> Result<(), StepError> {
         let reply = ListReply::decode(reply)?;
+        if reply.frames.len() > PAGE {
+            return Err(ProtocolError::Malformed.into());
+        }
         for frame in &reply.frames {
             match self.learn_from_server(rows, user, frame) {
                 // Pages ascend: an older one than ours is nothing new.
@@ -397,6 +427,9 @@ impl Device {
         reply: &[u8],
     ) -> Result<(), StepError> {
         let reply = BundleReply::decode(reply)?;
+        if reply.bundles.len() > MAX_DEVICES || reply.missing.len() > MAX_DEVICES {
+            return Err(ProtocolError::Malformed.into());
+        }
         if !reply.list.is_empty() {
             match self.learn_from_server(rows, user, &reply.list) {
                 Ok(()) | Err(StepError::Protocol(ProtocolError::StaleList)) => {}
@@ -421,8 +454,8 @@ impl Device {
             let device = DeviceId::new(*device).map_err(|_| ProtocolError::Malformed)?;
             let address = DeviceAddress::new(user.clone(), device);
             if self.is_waited_for(rows, &address)? {
-                rows.delete(tables::fetch_of_device(&tables::device_owner(&address)));
-                self.want_bundles(rows, user, Some(device), env.now + ASK_AGAIN_MS)?;
+                let later = env.now.saturating_add(ASK_AGAIN_MS);
+                self.want_bundles_later(rows, &address, later)?;
             }
         }
         match refused {
@@ -473,11 +506,18 @@ impl Device {
         let reset = fresh.as_ref().is_some_and(|why| why.as_slice() == RESET);
         if fresh.is_some() || !self.can_send_to(rows, env, &address)? {
             let opened = if reset {
-                self.open_for_reset(rows, env, &address, frame, Mode::Pqxdh)?
+                self.open_for_reset(rows, env, &address, frame, Mode::Pqxdh)
             } else {
-                self.open(rows, env, &address, frame, Mode::Pqxdh)?
+                self.open(rows, env, &address, frame, Mode::Pqxdh)
             };
-            self.tell_learned(rows, user, opened.learned)?;
+            if let Err(StepError::Protocol(
+                ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
+            )) = opened
+            {
+                let bundle = UnverifiedPreKeyBundle::decode(frame)?;
+                self.show_changed(rows, user, &bundle.device_list)?;
+            }
+            self.tell_learned(rows, user, opened?.learned)?;
             rows.delete(wanted);
         }
         if reset && !self.is_waited_for(rows, &address)? {
@@ -495,13 +535,8 @@ impl Device {
         address: &DeviceAddress,
     ) -> Result<(), StepError> {
         let marker = tables::fetch_of_device(&tables::device_owner(address));
-        if let Some(bytes) = rows.get(&marker)?
-            && let Ok(id) = bytes.as_slice().try_into()
-        {
-            let id = TaskId::new(u64::from_be_bytes(id));
-            if let Some(task) = StoredTask::load(rows, id)? {
-                task.delete(rows, id);
-            }
+        if let Some((id, task)) = StoredTask::marked(rows, &marker)? {
+            task.delete(rows, id);
         }
         Ok(())
     }
@@ -565,7 +600,22 @@ impl Device {
             Due::TopUp { one_time, kem } => self.new_one_time(rows, env, (one_time, kem), false)?,
             Due::Replace => self.new_one_time(rows, env, (prekeys::STOCK, prekeys::STOCK), true)?,
         };
-        StoredTask::now(Kind::PublishPreKeys(plan)).queue(rows)?;
+        // A server that never has enough does not make us fill the disk with private halves.
+        let name = tables::own(tables::OWN_REFILLED);
+        let last = rows.get(&name)?;
+        let last = last.and_then(|last| last.as_slice().try_into().ok());
+        let not_before = last
+            .map(u64::from_be_bytes)
+            .filter(|last| *last <= env.now)
+            .map_or(0, |last| last.saturating_add(REFILL_MS));
+        let due = not_before.max(env.now);
+        rows.put(name, Zeroizing::new(due.to_be_bytes().to_vec()));
+        StoredTask {
+            kind: Kind::PublishPreKeys(plan),
+            not_before,
+            parked: false,
+        }
+        .queue(rows)?;
         if is_new {
             StoredTask::now(Kind::PublishDevices { from: 1 }).queue(rows)?;
         }
@@ -637,11 +687,11 @@ impl Device {
                 self.undeliverable(rows, &task.kind, CopyStatus::NoSuchDevice)?;
                 task.delete(rows, id);
                 if let Some(list) = list {
-                    self.newer_list_came(rows, id, list)?;
+                    self.newer_list_came(rows, id, &task.kind, list)?;
                 }
             }
             Failure::Conflict(list) => {
-                self.newer_list_came(rows, id, list)?;
+                self.newer_list_came(rows, id, &task.kind, list)?;
                 task.parked = true;
                 task.save(rows, id);
             }
@@ -653,16 +703,15 @@ impl Device {
         &mut self,
         rows: &mut Staged<'_>,
         id: TaskId,
+        kind: &Kind,
         frame: &[u8],
     ) -> Result<(), StepError> {
-        let learned = match UnverifiedDeviceList::decode(frame) {
-            Ok(list) => {
-                let user = list.user().clone();
-                self.learn_from_server(rows, &user, frame)
-            }
-            Err(error) => Err(error.into()),
+        let user = match kind {
+            Kind::Deliver { to, .. } => to.user(),
+            Kind::FetchDevices { user, .. } | Kind::FetchBundles { user, .. } => user,
+            Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => self.address.user(),
         };
-        match learned {
+        match self.learn_from_server(rows, &user.clone(), frame) {
             Err(StepError::Protocol(error)) => Ok(event::record(
                 rows,
                 &Event::ReplyRefused { task: id, error },

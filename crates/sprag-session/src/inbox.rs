@@ -160,14 +160,18 @@ impl Device {
         now: u64,
     ) -> Result<Option<InboxMessage>, StepError> {
         let owner = tables::device_owner(&received.from);
-        note_opened(rows, &owner, &received.salt)?;
+        // What the frame itself unlisted has no record any more: it is heard this once, and nothing is remembered of it.
+        let has_record = rows.get(&tables::record(&owner))?.is_some();
+        if has_record {
+            note_opened(rows, &owner, &received.salt)?;
+        }
         let Ok(content) = &received.content else {
             return Ok(None);
         };
         let Body::Application(application) = content.body() else {
             return Ok(None);
         };
-        if is_repeat(rows, &owner, content.message_id())? {
+        if has_record && is_repeat(rows, &owner, content.message_id())? {
             return Ok(None);
         }
         let mut counters = Counters::load(rows)?;

@@ -110,12 +110,13 @@ impl Device {
             return Err(ProtocolError::UntrustedIdentity.into());
         }
         let list = DeviceList::verify(list)?;
+        let before = self.own_user(rows)?.newest;
         delete_prefix(rows, &tables::all(tables::OWN_HISTORY))?;
         note_numbers(rows, &list);
         let mut own = User::first(self.address.user().clone(), list, true);
         own.accepted = true;
         trust::save(rows, &own, self.address.user());
-        peers::drop_unlisted(rows, &own, false)?;
+        peers::drop_unlisted(rows, &own, &before, false)?;
         Ok(self.retire_all(rows)?)
     }
 

@@ -61,14 +61,15 @@ impl Device {
         if name == self.address.user() {
             lists::note_numbers(rows, &judged.list);
         }
-        let before = remembered.as_ref().map(|user| user.newest.hash());
+        let before = remembered.as_ref().map(|user| user.newest.clone());
         let Some(user) = judged.remember(remembered, name, self.address.user()) else {
             return Ok(Learned::default());
         };
-        let newer = before != Some(user.newest.hash());
+        let hash = before.as_ref().map(DeviceList::hash);
+        let newer = hash != Some(user.newest.hash());
         trust::save(rows, &user, self.address.user());
-        if newer && before.is_some() {
-            drop_unlisted(rows, &user, replaced)?;
+        if newer && let Some(before) = &before {
+            drop_unlisted(rows, &user, before, replaced)?;
             if name == self.address.user() && self.check_own_listed(rows).is_err() {
                 self.retire_all(rows)?;
             }
@@ -130,11 +131,13 @@ impl Device {
         }
         let list = DeviceList::verify(list)?;
         let remembered = self.user(rows, name)?;
-        let replaced = remembered.is_some_and(|user| user.account_key != *list.account_key());
         let mut user = User::first(name.clone(), list, true);
         user.accepted = true;
         trust::save(rows, &user, self.address.user());
-        drop_unlisted(rows, &user, replaced)?;
+        if let Some(before) = remembered {
+            let replaced = before.account_key != user.account_key;
+            drop_unlisted(rows, &user, &before.newest, replaced)?;
+        }
         forget_strangers_of(rows, name)?;
         Ok(())
     }
@@ -210,7 +213,10 @@ impl Device {
             if let Some(record) = Record::load(rows, &address)? {
                 record.delete(rows)?;
             }
-            forget_without_records(rows, address.user())?;
+            // The newcomer's own record is not there yet.
+            if address.user() != newcomer.user() {
+                forget_without_records(rows, address.user())?;
+            }
         }
         Ok(())
     }
@@ -252,9 +258,14 @@ fn forget_strangers_of(rows: &mut Staged<'_>, name: &UserId) -> Result<(), Store
 }
 
 /// A user who is not accepted and of whom no record is left is forgotten.
-fn forget_without_records(rows: &mut Staged<'_>, name: &UserId) -> Result<(), StoreError> {
+pub(crate) fn forget_without_records(
+    rows: &mut Staged<'_>,
+    name: &UserId,
+) -> Result<(), StoreError> {
     if devices_with_record(rows, name)?.is_empty() {
         rows.delete(tables::user(name));
+        rows.delete(tables::candidate(name));
+        rows.delete(tables::list_fetched(name));
     }
     Ok(())
 }
@@ -263,6 +274,7 @@ fn forget_without_records(rows: &mut Staged<'_>, name: &UserId) -> Result<(), St
 pub(crate) fn drop_unlisted(
     rows: &mut Staged<'_>,
     user: &User,
+    before: &DeviceList,
     other_account: bool,
 ) -> Result<(), StepError> {
     for address in devices_with_record(rows, &user.name)? {
@@ -274,18 +286,20 @@ pub(crate) fn drop_unlisted(
                 if other_account {
                     record.close_all(rows)?;
                     record.save(rows);
-                    outbox::drop_device(rows, &address)?;
                 }
             }
             None if user.accepted => {
                 record.close_all(rows)?;
                 record.save(rows);
-                outbox::drop_device(rows, &address)?;
             }
-            _ => {
-                record.delete(rows)?;
-                outbox::drop_device(rows, &address)?;
-            }
+            _ => record.delete(rows)?,
+        }
+    }
+    // Also what waits for a device with which there never was a session.
+    for entry in before.devices() {
+        if other_account || !user.is_listed(entry.device(), entry.identity_key()) {
+            let address = DeviceAddress::new(user.name.clone(), entry.device());
+            outbox::drop_device(rows, &address)?;
         }
     }
     Ok(())

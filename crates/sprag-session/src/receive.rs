@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::error::{ProtocolError, StepError};
 use crate::heal::Met;
 use crate::own::{Counters, Device, Env};
+use crate::peers::{Learned, forget_without_records};
 use crate::prekeys::{self, UsedPreKeys};
 use crate::record::{
     ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, delete_prefix,
@@ -20,10 +21,9 @@ use crate::record::{
 };
 use crate::shares::Shared;
 use crate::trust::{self, Judged, ListSource, User};
-use crate::{outbox, peers::Learned, tables};
+use crate::{outbox, tables};
 
 /// A frame that was opened. The session has advanced, whatever its content.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct Received {
     /// The device that made it.
@@ -46,6 +46,12 @@ pub struct Received {
     pub learned: Learned,
     /// It is a key share that waits until this device is linked.
     pub aside: bool,
+}
+
+impl std::fmt::Debug for Received {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Received").finish_non_exhaustive()
+    }
 }
 
 impl Device {
@@ -415,6 +421,9 @@ impl Device {
                 Ok(learned) => {
                     received.learned.newer |= learned.newer;
                     received.learned.replaced |= learned.replaced;
+                    if !received.accepted {
+                        forget_without_records(rows, from)?;
+                    }
                 }
                 Err(StepError::Protocol(error)) => received.list_refused = Some(error),
                 Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 //!
 //! | table | name | value |
 //! | --- | --- | --- |
-//! | `01` | `00` to `03` | our device; its counters; what the server last said; link nonce and account root |
+//! | `01` | `00` to `04` | our device; its counters; epoch of the server; when it last got prekeys for lack of them; link nonce and account root |
 //! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
 //! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
 //! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
@@ -66,7 +66,8 @@ pub(crate) fn own(part: u8) -> RowName {
 pub(crate) const OWN_DEVICE: u8 = 0;
 pub(crate) const OWN_COUNTERS: u8 = 1;
 pub(crate) const OWN_SERVER: u8 = 2;
-pub(crate) const OWN_KEYS: u8 = 3;
+pub(crate) const OWN_REFILLED: u8 = 3;
+pub(crate) const OWN_KEYS: u8 = 4;
 
 pub(crate) const GENERATIONS: u8 = 0x1e;
 

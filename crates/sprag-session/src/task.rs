@@ -15,7 +15,7 @@ use crate::{chunks, tables};
 const VERSION: u8 = 1;
 
 /// Epochs in one `ListReply`.
-const PAGE: usize = 64;
+pub(crate) const PAGE: usize = 64;
 
 /// Names a task for `supply`, `done` and `failed`. It never names another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -288,6 +288,19 @@ impl StoredTask {
         }
     }
 
+    /// The fetch under way that a marker names.
+    pub(crate) fn marked(
+        rows: &dyn Rows,
+        marker: &sprag_store::RowName,
+    ) -> Result<Option<(TaskId, Self)>, StoreError> {
+        let bytes = rows.get(marker)?;
+        let Some(id) = bytes.and_then(|bytes| bytes.as_slice().try_into().ok()) else {
+            return Ok(None);
+        };
+        let id = TaskId(u64::from_be_bytes(id));
+        Ok(Self::load(rows, id)?.map(|task| (id, task)))
+    }
+
     fn markers(&self) -> Vec<sprag_store::RowName> {
         match &self.kind {
             Kind::FetchBundles { user, devices } if devices.is_empty() => {
@@ -402,8 +415,27 @@ impl Device {
 
     /// Hash of the newest list that is known of a user; empty: none.
     fn known(&self, rows: &dyn Rows, user: &UserId) -> Result<Vec<u8>, StepError> {
-        let user = self.user(rows, user)?;
+        // Of a list that did not come from the server, its answer is the confirmation: it must not say "nothing new".
+        let user = self.user(rows, user)?.filter(|user| user.from_server);
         Ok(user.map_or(Vec::new(), |user| user.newest.hash().as_bytes().to_vec()))
+    }
+
+    /// The same for one device, but not before `later`, also if a fetch is under way already.
+    pub(crate) fn want_bundles_later(
+        &self,
+        rows: &mut Staged<'_>,
+        address: &DeviceAddress,
+        later: u64,
+    ) -> Result<(), StepError> {
+        let marker = tables::fetch_of_device(&tables::device_owner(address));
+        match StoredTask::marked(rows, &marker)? {
+            None => self.want_bundles(rows, address.user(), Some(address.device()), later),
+            Some((id, mut task)) => {
+                task.not_before = task.not_before.max(later);
+                task.save(rows, id);
+                Ok(())
+            }
+        }
     }
 
     /// Makes sure that bundles of a device (or of all devices of a user) are being fetched; one task for each.
@@ -421,7 +453,7 @@ impl Device {
                 device,
             ))),
         };
-        if rows.get(&marker)?.is_none() {
+        if StoredTask::marked(rows, &marker)?.is_none() {
             let kind = Kind::FetchBundles {
                 user: user.clone(),
                 devices: device.into_iter().collect(),

@@ -302,7 +302,9 @@ impl Shared {
         for watcher in watching {
             watcher.complete(Err(Error::closed()));
         }
-        completer.complete(store.close().map_err(Error::from));
+        let close = move || completer.complete(store.close().map_err(Error::from));
+        // The last commit may take its time.
+        sys::apart("sprag close", close);
         pending
     }
 }
