@@ -270,6 +270,7 @@ fn forged(table: &mut Table) {
         *frame.last_mut().unwrap() ^= 1;
         let mut floor = floor(size);
         let mut peer = olm::Pair::new();
+        // Olm's begins a chain, as a forger would choose: it costs an agreement before the check can fail.
         let mut theirs = olm::send(&mut peer.alice, &vec![6; size]);
         *theirs.last_mut().unwrap() ^= 1;
         table.measure(Operation {

@@ -76,7 +76,11 @@ impl std::fmt::Debug for InboxMessage {
 }
 
 /// The next number of one device's rings.
-fn next_in_ring(rows: &mut Staged<'_>, owner: &[u8], which: u8) -> Result<u64, StoreError> {
+pub(crate) fn next_in_ring(
+    rows: &mut Staged<'_>,
+    owner: &[u8],
+    which: u8,
+) -> Result<u64, StoreError> {
     let name = tables::ring(owner, which);
     let number = match rows.get(&name)? {
         None => 0,

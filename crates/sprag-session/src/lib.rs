@@ -40,7 +40,7 @@ pub use exchange::{Delivery, Failure, MAX_REPLY, Transport};
 pub use heal::{ASKED, FRESH_PER_DEVICE, FRESH_PER_USER, Heal};
 pub use inbox::{INBOX, InboxId, InboxMessage, REMEMBERED};
 pub use open::Opened;
-pub use outbox::{CopyStatus, MessageId, OUTBOX, OUTBOX_MS, SendError};
+pub use outbox::{CopyStatus, KEPT, MessageId, OUTBOX, OUTBOX_MS, SendError};
 pub use own::{Device, Env};
 pub use peers::{Learned, STRANGERS};
 pub use prekeys::{LOW_STOCK, SEEN, STOCK};

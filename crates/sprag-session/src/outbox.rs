@@ -16,8 +16,10 @@ use crate::task::{Kind, StoredTask, TaskId, read_address, read_user, write_addre
 use crate::trust::User;
 use crate::{chunks, inbox, tables};
 
-/// Messages that may be under way at once. A further one is refused before anything is encrypted.
+/// Messages that may wait to be handed over. A further one is refused before anything is encrypted.
 pub const OUTBOX: u32 = 10_000;
+/// Copies that were handed over to one device and not confirmed stay available, this many of them ("The protocol", §9).
+pub const KEPT: u64 = 1_000;
 /// Sent messages stay available for this long, unless all devices have said that they received them. Seven days.
 pub const OUTBOX_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
@@ -94,7 +96,7 @@ pub enum CopyStatus {
     NoSuchUser,
     /// The device does not exist any more, or is not on its user's list.
     NoSuchDevice,
-    /// Nobody confirmed it for seven days.
+    /// Nobody confirmed it for seven days, or for a thousand later messages to the device.
     Expired,
 }
 
@@ -106,6 +108,11 @@ impl CopyStatus {
             self,
             Self::Received | Self::NoSuchUser | Self::NoSuchDevice | Self::Expired
         )
+    }
+
+    /// Whether it was not handed over yet, and still may be.
+    fn waits(self) -> bool {
+        matches!(self, Self::Waiting | Self::Sealed)
     }
 
     fn number(self) -> u8 {
@@ -148,6 +155,8 @@ struct Outgoing {
     copies: u32,
     /// Copies whose status may still change, and one for a list that is waited for.
     open: u32,
+    /// Those of them that were not handed over yet.
+    waiting: u32,
     /// The status if there was never a copy.
     without_copies: CopyStatus,
 }
@@ -166,6 +175,7 @@ impl Outgoing {
             length: reader.u32()?,
             copies: reader.u32()?,
             open: reader.u32()?,
+            waiting: reader.u32()?,
             without_copies: read_status(&mut reader)?,
         };
         reader.finish()?;
@@ -174,7 +184,7 @@ impl Outgoing {
 
     fn save(&self, rows: &mut Staged<'_>) {
         let user = self.user.as_str().as_bytes();
-        let mut writer = Writer::new(VERSION, 16 + 4 + user.len() + 8 + 13);
+        let mut writer = Writer::new(VERSION, 16 + 4 + user.len() + 8 + 17);
         writer
             .fixed(&self.id.0)
             .block(user)
@@ -183,6 +193,7 @@ impl Outgoing {
         writer
             .u32(self.copies)
             .u32(self.open)
+            .u32(self.waiting)
             .u8(self.without_copies.number());
         rows.put(
             tables::chunk(tables::OUTBOX, self.sequence, 0),
@@ -191,16 +202,27 @@ impl Outgoing {
     }
 
     /// One thing less that may change; the content goes with the last.
-    fn close_one(&mut self, rows: &mut Staged<'_>) -> Result<(), StoreError> {
+    fn close_one(&mut self, rows: &mut Staged<'_>, waited: bool) -> Result<(), StoreError> {
         self.open = self.open.saturating_sub(1);
         if self.open == 0 && self.length > 0 {
             chunks::delete(rows, tables::OUTBOX, self.sequence, 1, self.length as usize);
             self.length = 0;
+        }
+        if waited {
+            self.leave_one(rows)?;
+        }
+        self.save(rows);
+        Ok(())
+    }
+
+    /// One thing less that waits to be handed over; the place in the outbox goes with the last.
+    fn leave_one(&mut self, rows: &mut Staged<'_>) -> Result<(), StoreError> {
+        if self.waiting == 1 {
             let mut counters = Counters::load(rows)?;
             counters.outbox = counters.outbox.saturating_sub(1);
             counters.save(rows);
         }
-        self.save(rows);
+        self.waiting = self.waiting.saturating_sub(1);
         Ok(())
     }
 
@@ -279,11 +301,12 @@ impl Copy {
             rows.delete(tables::carried(&owner, Some(salt)));
         }
         rows.delete(tables::waits_for_session(&owner, Some(sequence)));
-        let was_final = self.status.is_final();
-        self.status = status;
+        let before = std::mem::replace(&mut self.status, status);
         self.save(rows, sequence, copy);
-        if !was_final && let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
-            outgoing.close_one(rows)?;
+        if !before.is_final()
+            && let Some(mut outgoing) = Outgoing::load(rows, sequence)?
+        {
+            outgoing.close_one(rows, before.waits())?;
         }
         Ok(())
     }
@@ -298,7 +321,7 @@ fn read_status(reader: &mut Reader<'_>) -> Result<CopyStatus, StoreError> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// 10,000 messages are under way. Hand some over first.
+    /// 10,000 messages wait to be handed over.
     #[error("outbox is full")]
     OutboxFull,
     /// The step was refused or failed.
@@ -370,12 +393,14 @@ impl Device {
             length: u32::try_from(encoded.len()).map_err(|_| ProtocolError::BadInput)?,
             copies: 0,
             open: 0,
+            waiting: 0,
             without_copies: CopyStatus::Waiting,
         };
         let known = self.user(rows, user)?;
         match known.filter(|user| user.may_be_written_to()) {
             None => {
                 outgoing.open = 1;
+                outgoing.waiting = 1;
                 outgoing.save(rows);
                 rows.put(
                     tables::waits_for_list(user, Some(sequence)),
@@ -410,11 +435,14 @@ impl Device {
             // A list of nothing but our own key: there is nobody to write to.
             outgoing.without_copies = CopyStatus::NoSuchDevice;
             outgoing.open = 1;
-            return Ok(outgoing.close_one(rows)?);
+            outgoing.waiting = 1;
+            return Ok(outgoing.close_one(rows, true)?);
         }
         let first = outgoing.copies;
-        outgoing.copies += u32::try_from(devices.len()).unwrap_or(u32::MAX);
-        outgoing.open += u32::try_from(devices.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(devices.len()).unwrap_or(u32::MAX);
+        outgoing.copies += count;
+        outgoing.open += count;
+        outgoing.waiting += count;
         outgoing.save(rows);
         for (copy, entry) in (first..).zip(devices) {
             let to = DeviceAddress::new(outgoing.user.clone(), entry.device());
@@ -707,7 +735,9 @@ impl Device {
             rows.delete(tables::waits_for_list(name, Some(sequence)));
             if let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
                 let content = outgoing.content(rows)?;
+                // The copies take its place.
                 outgoing.open = outgoing.open.saturating_sub(1);
+                outgoing.waiting = outgoing.waiting.saturating_sub(1);
                 self.make_copies(rows, env, &user, outgoing, content)?;
             }
         }
@@ -774,7 +804,7 @@ impl Device {
             rows.delete(tables::waits_for_list(&outgoing.user, Some(sequence)));
             if let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
                 while outgoing.length > 0 {
-                    outgoing.close_one(rows)?;
+                    outgoing.close_one(rows, true)?;
                 }
             }
             rows.delete(tables::message(&outgoing.id.0));
@@ -850,12 +880,40 @@ pub(crate) fn handed_over(
     sequence: u64,
     number: u32,
 ) -> Result<(), StoreError> {
-    if let Some(mut copy) = Copy::load(rows, sequence, number)? {
-        copy.task = None;
-        if copy.status == CopyStatus::Sealed {
-            copy.status = CopyStatus::HandedOver;
-        }
-        copy.save(rows, sequence, number);
+    let Some(mut copy) = Copy::load(rows, sequence, number)? else {
+        return Ok(());
+    };
+    copy.task = None;
+    let left = copy.status == CopyStatus::Sealed;
+    if left {
+        copy.status = CopyStatus::HandedOver;
+    }
+    copy.save(rows, sequence, number);
+    if left && let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
+        outgoing.leave_one(rows)?;
+        outgoing.save(rows);
+        keep_last(rows, &tables::device_owner(&copy.to), sequence, number)?;
+    }
+    Ok(())
+}
+
+/// Of what was handed over to a device, the last [`KEPT`] copies wait for their receipts.
+fn keep_last(
+    rows: &mut Staged<'_>,
+    owner: &[u8],
+    sequence: u64,
+    number: u32,
+) -> Result<(), StoreError> {
+    let place = inbox::next_in_ring(rows, owner, tables::RING_HANDED_OVER)?;
+    let slot = tables::handed_over_slot(owner, place % KEPT);
+    let old = rows.get(&slot)?;
+    let value = [&sequence.to_be_bytes()[..], &number.to_be_bytes()].concat();
+    rows.put(slot, Zeroizing::new(value));
+    if let Some((sequence, number)) = old.and_then(|old| read_place(&old))
+        && let Some(mut copy) = Copy::load(rows, sequence, number)?
+        && copy.status == CopyStatus::HandedOver
+    {
+        copy.end(rows, sequence, number, CopyStatus::Expired)?;
     }
     Ok(())
 }
@@ -884,7 +942,7 @@ pub(crate) fn unreachable_user(
         rows.delete(tables::waits_for_list(name, Some(sequence)));
         if let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
             outgoing.without_copies = status;
-            outgoing.close_one(rows)?;
+            outgoing.close_one(rows, true)?;
         }
     }
     for device in devices {

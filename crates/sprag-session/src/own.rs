@@ -236,7 +236,7 @@ pub(crate) struct Counters {
     pub(crate) sequence: u64,
     pub(crate) task: u64,
     pub(crate) event: u64,
-    /// Messages whose copies are not all done.
+    /// Messages of which a copy was not handed over yet.
     pub(crate) outbox: u32,
     /// Messages that wait to be acknowledged.
     pub(crate) inbox: u32,

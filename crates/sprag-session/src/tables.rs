@@ -23,7 +23,8 @@
 //! | `30` | sequence, chunk | inbox |
 //! | `31` `32` | *device*, message id; *device*, slot | message ids already delivered |
 //! | `33` | *device*, number | salt of a frame opened here and not yet named in `received` |
-//! | `34` | *device*, `00` or `01` | next number of `32`, of `33` |
+//! | `34` | *device*, `00` to `02` | next number of `32`, of `33`, of `35` |
+//! | `35` | *device*, slot | copies handed over that wait for their receipt |
 //! | `40` | sequence, chunk | outbox: what was sent, until all have it |
 //! | `41` | sequence, copy | outbox: state of one device's copy |
 //! | `42` | task id, chunk | outbox: the frame to hand over |
@@ -254,6 +255,10 @@ pub(crate) fn delivered_slot(device: &[u8], slot: u64) -> RowName {
     RowName::owned(0x32, device.to_vec(), slot.to_be_bytes().to_vec())
 }
 
+pub(crate) fn handed_over_slot(device: &[u8], slot: u64) -> RowName {
+    RowName::owned(0x35, device.to_vec(), slot.to_be_bytes().to_vec())
+}
+
 pub(crate) fn unnamed(device: &[u8], number: Option<u64>) -> RowName {
     RowName::owned(
         0x33,
@@ -264,14 +269,15 @@ pub(crate) fn unnamed(device: &[u8], number: Option<u64>) -> RowName {
 
 pub(crate) const RING_DELIVERED: u8 = 0;
 pub(crate) const RING_OPENED: u8 = 1;
+pub(crate) const RING_HANDED_OVER: u8 = 2;
 
 pub(crate) fn ring(device: &[u8], which: u8) -> RowName {
     RowName::owned(0x34, device.to_vec(), vec![which])
 }
 
 /// Everything that is remembered of a device's messages, as prefixes.
-pub(crate) fn memory_of(device: &[u8]) -> [RowName; 4] {
-    [0x31, 0x32, 0x33, 0x34].map(|table| RowName::owned(table, device.to_vec(), Vec::new()))
+pub(crate) fn memory_of(device: &[u8]) -> [RowName; 5] {
+    [0x31, 0x32, 0x33, 0x34, 0x35].map(|table| RowName::owned(table, device.to_vec(), Vec::new()))
 }
 
 pub(crate) fn message(id: &[u8; 16]) -> RowName {
