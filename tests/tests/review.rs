@@ -8,15 +8,21 @@
     reason = "a test fails by panicking"
 )]
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use sprag::{Client, Surroundings};
 use sprag_crypto::{AccountKeyPair, Features, IdentityKeyPair, Mode, SessionId};
 use sprag_session::hazmat::{self, PeerState};
 use sprag_session::{
     ARCHIVED, ARCHIVED_OF_STRANGER, Delivery, Device, Env, Failure, MessageId, PENDING_MS,
     ProtocolError, Received, STRANGERS, SealedFrame, SendError, StepError, Task, TaskId, Transport,
 };
-use sprag_store::{MemoryRows, Staged};
+use sprag_store::{
+    BackendError, Batch, Completion, Image, Loaded, MemoryRows, Sink, Staged, Store, StoreKeys,
+};
 use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
 use sprag_wire::{
     Body, Content, DeviceAddress, DeviceId, Envelope, HOLDER, KemKind, KemPreKeyId, ListedDevice,
@@ -1032,4 +1038,43 @@ fn pages_of_inbox_and_tasks_are_bounded_in_bytes() {
         }
     }
     assert_eq!(read, 40);
+}
+
+/// A medium that takes its time to let go.
+struct SlowToClose(Arc<Mutex<()>>);
+
+impl Sink for SlowToClose {
+    fn load(&self) -> Result<Loaded, BackendError> {
+        Ok(Loaded::default())
+    }
+
+    fn append(&self, batch: Batch, done: Completion) {
+        done(Ok(batch.sequence()));
+    }
+
+    fn close(&self) -> Result<(), BackendError> {
+        drop(self.0.lock());
+        Ok(())
+    }
+}
+
+#[test]
+fn second_close_waits_for_the_first() {
+    let gate = Arc::new(Mutex::new(()));
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let keys = StoreKeys::generate(&mut rng);
+    let image = Image::load(SlowToClose(gate.clone())).unwrap();
+    let store = Store::create_over(image, &keys, rng).unwrap();
+    let client = Client::with_store(store, "alice", Surroundings::default()).unwrap();
+    let held = gate.lock().unwrap();
+    let close = |client: Client| std::thread::spawn(move || client.close());
+    let first = close(client.clone());
+    std::thread::sleep(Duration::from_millis(50));
+    let second = close(client);
+    std::thread::sleep(Duration::from_millis(50));
+    let early = [first.is_finished(), second.is_finished()];
+    drop(held);
+    first.join().unwrap().unwrap();
+    second.join().unwrap().unwrap();
+    assert_eq!(early, [false, false]);
 }

@@ -51,7 +51,7 @@ impl Client {
         self.start().receive_encrypted_message(envelope).wait()
     }
 
-    /// The messages that wait to be acknowledged, oldest first, at most 256.
+    /// The messages that wait to be acknowledged, oldest first, at most 256 and about 16 MiB.
     ///
     /// # Errors
     /// Those of the store.
@@ -67,7 +67,7 @@ impl Client {
         self.start().acknowledge(id).wait()
     }
 
-    /// What the network must do, oldest first, at most 256. A task is offered again until it is done, supplied or failed.
+    /// What the network must do, oldest first, at most 256 and about 16 MiB. A task is offered again until it is done, supplied or failed.
     ///
     /// # Errors
     /// Those of the store.
