@@ -55,6 +55,7 @@ pub fn every_verb(client: &Client) -> Vec<(&'static str, Verb<'_>)> {
         status(MessageId::from_bytes([2; 16])),
         contact("bob"),
         safety_number("bob"),
+        changed_safety_number("bob"),
         compare_safety_number("bob", b"noise"),
         events(0),
         expire(),

@@ -636,13 +636,18 @@ fn changed_account_key_of_a_server_waits_for_the_users_decision() {
     world.settle();
     assert_eq!(world.heard(bob).last(), Some(&said("alice", "old bob?")));
 
+    // What she compares before she accepts is what she has afterwards.
+    let changed = world.client(alice).changed_safety_number("bob").unwrap();
     world.client(alice).accept("bob").unwrap();
     let contact = world.client(alice).contact("bob").unwrap().unwrap();
     assert!(!contact.changed && contact.accepted);
     assert_eq!(contact.devices, [other.address(new_bob).device().get()]);
-    assert_ne!(
-        world.client(alice).safety_number("bob").unwrap().unwrap(),
-        before
+    let after = world.client(alice).safety_number("bob").unwrap();
+    assert_ne!(after.as_ref(), Some(&before));
+    assert_eq!(changed, after);
+    assert_eq!(
+        world.client(alice).changed_safety_number("bob").unwrap(),
+        None
     );
     // The next message goes to the new account, and to nobody else.
     world.send(alice, "bob", b"new bob!");

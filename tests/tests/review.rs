@@ -8,15 +8,21 @@
     reason = "a test fails by panicking"
 )]
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use sprag::{Client, Surroundings};
 use sprag_crypto::{AccountKeyPair, Features, IdentityKeyPair, Mode, SessionId};
 use sprag_session::hazmat::{self, PeerState};
 use sprag_session::{
     ARCHIVED, ARCHIVED_OF_STRANGER, Delivery, Device, Env, Failure, MessageId, PENDING_MS,
     ProtocolError, Received, STRANGERS, SealedFrame, SendError, StepError, Task, TaskId, Transport,
 };
-use sprag_store::{MemoryRows, Staged};
+use sprag_store::{
+    BackendError, Batch, Completion, Image, Loaded, MemoryRows, Sink, Staged, Store, StoreKeys,
+};
 use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
 use sprag_wire::{
     Body, Content, DeviceAddress, DeviceId, Envelope, HOLDER, KemKind, KemPreKeyId, ListedDevice,
@@ -201,6 +207,16 @@ impl Desk {
             .unwrap()
     }
 
+    /// Whether it brought a message; it is read at once.
+    fn hears(&mut self, from: &DeviceAddress, sealed: &SealedFrame) -> bool {
+        let Some(message) = self.take(from, sealed).message else {
+            return false;
+        };
+        self.step(|device, rows, _| device.acknowledge(rows, message.id))
+            .unwrap();
+        true
+    }
+
     fn send(&mut self, to: &str, id: u128) -> Result<(), SendError> {
         let id = MessageId::from_bytes(id.to_be_bytes());
         self.step(|device, rows, env| device.send(rows, env, &user(to), b"hi", id))
@@ -301,7 +317,7 @@ fn a_thousand_strangers_are_held_and_one_more_evicts_by_the_rule() {
         let mut stranger = desk(&format!("stranger {place}"), 1_000 + place as u64);
         let word = first_word(&mut stranger, &b, &bundle);
         bob.now += 1;
-        assert!(bob.take(&stranger.address(), &word).message.is_some());
+        assert!(bob.hears(&stranger.address(), &word));
         first.get_or_insert(stranger);
     }
     let mut crowd = Account::new("crowd", 4, 5);
@@ -310,15 +326,15 @@ fn a_thousand_strangers_are_held_and_one_more_evicts_by_the_rule() {
     for member in &mut crowd[..2] {
         let word = first_word(member, &b, &bundle);
         bob.now += 1;
-        assert!(bob.take(&member.address(), &word).message.is_some());
+        assert!(bob.hears(&member.address(), &word));
     }
     assert_eq!(bob.strangers(), STRANGERS);
-    assert!(bob.knows("stranger 0") && bob.knows("stranger 998") == false);
+    assert!(bob.knows("stranger 0") && !bob.knows("stranger 998"));
 
     // The crowd has most; of its devices the one read longest ago goes, and not the user.
     let word = first_word(&mut crowd[2], &b, &bundle);
     bob.now += 1;
-    assert!(bob.take(&crowd[2].address(), &word).message.is_some());
+    assert!(bob.hears(&crowd[2].address(), &word));
     assert_eq!(bob.strangers(), STRANGERS);
     let word = crowd[0].say(&b, 2);
     let word = crowd_kind_2(&mut bob, &crowd[0], &word);
@@ -329,27 +345,27 @@ fn a_thousand_strangers_are_held_and_one_more_evicts_by_the_rule() {
     );
     for member in [1, 2] {
         let word = crowd[member].say(&b, 2);
-        assert!(bob.take(&crowd[member].address(), &word).message.is_some());
+        assert!(bob.hears(&crowd[member].address(), &word));
     }
 
     // 998 singles and two of the crowd: a further single is spared itself, the crowd loses one again.
     let mut single = desk("single", 6);
     let word = first_word(&mut single, &b, &bundle);
     bob.now += 1;
-    assert!(bob.take(&single.address(), &word).message.is_some());
+    assert!(bob.hears(&single.address(), &word));
     assert_eq!(bob.strangers(), STRANGERS);
     let word = crowd[2].say(&b, 3);
-    assert!(bob.take(&crowd[2].address(), &word).message.is_some());
+    assert!(bob.hears(&crowd[2].address(), &word));
 
     // A thousand singles: the one read longest ago goes, and its user is forgotten with everything.
     let mut oldest = first.unwrap();
     bob.now += 1;
     let word = oldest.say(&b, 2);
-    assert!(bob.take(&oldest.address(), &word).message.is_some());
+    assert!(bob.hears(&oldest.address(), &word));
     let mut last = desk("last", 7);
     let word = first_word(&mut last, &b, &bundle);
     bob.now += 1;
-    assert!(bob.take(&last.address(), &word).message.is_some());
+    assert!(bob.hears(&last.address(), &word));
     assert_eq!(bob.strangers(), STRANGERS);
     assert!(bob.knows("stranger 0") && !bob.knows("stranger 1"));
 
@@ -360,7 +376,7 @@ fn a_thousand_strangers_are_held_and_one_more_evicts_by_the_rule() {
     for member in &mut pair {
         let word = first_word(member, &b, &bundle);
         bob.now += 1;
-        assert!(bob.take(&member.address(), &word).message.is_some());
+        assert!(bob.hears(&member.address(), &word));
     }
     assert_eq!(bob.strangers(), STRANGERS);
     assert!(bob.knows("pair"));
@@ -423,7 +439,10 @@ fn forty_archived_sessions_are_held_and_three_of_a_stranger() {
         assert_eq!(peer.archive.len(), limit);
         assert_eq!(
             peer.ledger,
-            [(words[0].0, true), (words[1].0, true)],
+            [
+                (words[0].0, true, Vec::new()),
+                (words[1].0, true, Vec::new())
+            ],
             "closed, in the order they fell off"
         );
         // What fell off is a duplicate, what is held too, and neither changes anything.
@@ -940,4 +959,125 @@ fn bob_bundle(bundle: &[u8]) -> Vec<u8> {
     let mut bundle = UnverifiedPreKeyBundle::decode(bundle).unwrap();
     bundle.one_time_pre_key = None;
     bundle.encode()
+}
+
+#[test]
+fn strangers_do_not_fill_the_inbox() {
+    let (mut alice, mut bob) = friends();
+    // What alice said before she was accepted is read.
+    let inbox = bob.device.inbox(&bob.rows, 10).unwrap();
+    for message in inbox {
+        bob.step(|device, rows, _| device.acknowledge(rows, message.id))
+            .unwrap();
+    }
+    let bundle = bob.bundle(2, None);
+    let (a, b) = (alice.address(), bob.address());
+    let mut eve = desk("eve", 3);
+    eve.open(&b, &bundle);
+    let mut id = 0;
+    while id < sprag_session::INBOX_OF_STRANGERS {
+        id += 1;
+        let word = eve.say(&b, id.into());
+        assert!(bob.take(&eve.address(), &word).message.is_some());
+    }
+    let late = eve.say(&b, 5_000);
+    let delivery = bob.take(&eve.address(), &late);
+    assert_eq!(delivery.transport, Transport::Keep);
+    assert!(delivery.message.is_none() && delivery.refused.is_none());
+    let word = alice.say(&b, 7);
+    assert!(bob.take(&a, &word).message.is_some());
+    // Reading one of hers makes room for another.
+    let inbox = bob.device.inbox(&bob.rows, 10).unwrap();
+    let first = inbox.iter().find(|message| !message.accepted).unwrap().id;
+    bob.step(|device, rows, _| device.acknowledge(rows, first))
+        .unwrap();
+    assert!(bob.take(&eve.address(), &late).message.is_some());
+}
+
+#[test]
+fn pages_of_inbox_and_tasks_are_bounded_in_bytes() {
+    let (mut alice, mut bob) = friends();
+    let a = alice.address();
+    let large = vec![7; 900_000];
+    for id in 100..140_u128 {
+        let id = MessageId::from_bytes(id.to_be_bytes());
+        alice
+            .step(|device, rows, env| device.send(rows, env, &user("bob"), &large, id))
+            .unwrap();
+    }
+    let mut offered = 0;
+    loop {
+        let tasks = alice.device.tasks(&alice.rows, alice.now, 256).unwrap();
+        assert!(tasks.len() < 25);
+        if tasks.is_empty() {
+            break;
+        }
+        for task in tasks {
+            let Task::Deliver { id, envelope, .. } = task else {
+                panic!("only deliveries");
+            };
+            let envelope = Envelope::decode(&envelope).unwrap();
+            let payload = envelope.payload().to_vec();
+            let envelope = Envelope::new(a.clone(), bob.address(), *envelope.id(), payload);
+            let envelope = envelope.encode();
+            bob.step(|device, rows, env| device.take_envelope(rows, env, &envelope))
+                .unwrap();
+            alice.step(|device, rows, _| device.done(rows, id)).unwrap();
+            offered += 1;
+        }
+    }
+    assert_eq!(offered, 40);
+    let mut read = 0;
+    loop {
+        let inbox = bob.device.inbox(&bob.rows, 256).unwrap();
+        assert!(inbox.len() < 25);
+        if inbox.is_empty() {
+            break;
+        }
+        for message in inbox {
+            read += usize::from(message.application == large);
+            bob.step(|device, rows, _| device.acknowledge(rows, message.id))
+                .unwrap();
+        }
+    }
+    assert_eq!(read, 40);
+}
+
+/// A medium that takes its time to let go.
+struct SlowToClose(Arc<Mutex<()>>);
+
+impl Sink for SlowToClose {
+    fn load(&self) -> Result<Loaded, BackendError> {
+        Ok(Loaded::default())
+    }
+
+    fn append(&self, batch: Batch, done: Completion) {
+        done(Ok(batch.sequence()));
+    }
+
+    fn close(&self) -> Result<(), BackendError> {
+        drop(self.0.lock());
+        Ok(())
+    }
+}
+
+#[test]
+fn second_close_waits_for_the_first() {
+    let gate = Arc::new(Mutex::new(()));
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let keys = StoreKeys::generate(&mut rng);
+    let image = Image::load(SlowToClose(gate.clone())).unwrap();
+    let store = Store::create_over(image, &keys, rng).unwrap();
+    let client = Client::with_store(store, "alice", Surroundings::default()).unwrap();
+    let held = gate.lock().unwrap();
+    let close = |client: Client| std::thread::spawn(move || client.close());
+    let first = close(client.clone());
+    std::thread::sleep(Duration::from_millis(50));
+    let second = close(client);
+    std::thread::sleep(Duration::from_millis(50));
+    let early = [first.is_finished(), second.is_finished()];
+    drop(held);
+    first.join().unwrap().unwrap();
+    second.join().unwrap().unwrap();
+    assert_eq!(early, [false, false]);
 }

@@ -1,8 +1,8 @@
 //! What an application shows of people: contacts and safety numbers ("The protocol", §1.2).
 
-use sprag_crypto::{Fingerprint, SAFETY_ITERATIONS, SafetyNumber};
+use sprag_crypto::{AccountKey, Fingerprint, SAFETY_ITERATIONS, SafetyNumber};
 use sprag_store::Rows;
-use sprag_wire::{DeviceId, UserId};
+use sprag_wire::{DeviceId, UnverifiedDeviceList, UserId};
 
 use crate::error::StepError;
 use crate::own::Device;
@@ -55,7 +55,32 @@ impl Device {
         let Some(user) = self.user(rows, name)? else {
             return Ok(None);
         };
-        let half = |user: &UserId, key: &sprag_crypto::AccountKey| {
+        self.safety_number_with(name, &user.account_key).map(Some)
+    }
+
+    /// The safety number with the changed identity of a user that waits for a decision: what to compare before
+    /// accepting it. `None` if there is none.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn changed_safety_number(
+        &self,
+        rows: &dyn Rows,
+        name: &UserId,
+    ) -> Result<Option<SafetyNumber>, StepError> {
+        let Some(frame) = rows.get(&tables::candidate(name))? else {
+            return Ok(None);
+        };
+        let list = UnverifiedDeviceList::decode(&frame)?;
+        self.safety_number_with(name, list.account_key()).map(Some)
+    }
+
+    fn safety_number_with(
+        &self,
+        name: &UserId,
+        theirs: &AccountKey,
+    ) -> Result<SafetyNumber, StepError> {
+        let half = |user: &UserId, key: &AccountKey| {
             Fingerprint::compute(
                 SAFETY_ITERATIONS,
                 user.as_str().as_bytes(),
@@ -64,7 +89,7 @@ impl Device {
             .map_err(|_| StepError::Internal("5,200 iterations are in range"))
         };
         let ours = half(self.address.user(), &self.account_key)?;
-        let theirs = half(name, &user.account_key)?;
-        Ok(Some(SafetyNumber::new(ours, theirs)))
+        let theirs = half(name, theirs)?;
+        Ok(SafetyNumber::new(ours, theirs))
     }
 }

@@ -105,7 +105,7 @@ impl Device {
             }
             Err(error) => return Ok(Delivery::refused(error.into(), Transport::Forget)),
         };
-        if !self.inbox_has_room(rows)? {
+        if !self.inbox_has_room(rows, envelope.from().user())? {
             return Ok(Delivery {
                 message: None,
                 refused: None,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use sprag_crypto::Salt;
 use sprag_store::{Rows, Staged, StoreError};
 use sprag_wire::limits::RECEIVED as MAX_RECEIVED;
-use sprag_wire::{Body, DeviceAddress};
+use sprag_wire::{Body, DeviceAddress, UserId};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::codec::{Reader, Writer};
@@ -18,6 +18,10 @@ use crate::{chunks, tables};
 
 /// Messages that may wait to be acknowledged. A further one is refused before it is decrypted; the server keeps it.
 pub const INBOX: u32 = 10_000;
+/// Of these, messages of users who are not accepted: strangers do not keep others out.
+pub const INBOX_OF_STRANGERS: u32 = 1_000;
+/// Messages or tasks in one answer, in bytes: then the page ends.
+pub(crate) const PAGE_BYTES: usize = 16 << 20;
 /// Message ids and opened salts remembered per device.
 pub const REMEMBERED: u64 = 1_024;
 
@@ -151,9 +155,17 @@ pub(crate) fn named(rows: &mut Staged<'_>, owner: &[u8], salts: &[(u64, Salt)]) 
 }
 
 impl Device {
-    /// Whether the inbox takes another message. Asked before a frame is decrypted.
-    pub(crate) fn inbox_has_room(&self, rows: &dyn Rows) -> Result<bool, StoreError> {
-        Ok(Counters::load(rows)?.inbox < INBOX)
+    /// Whether the inbox takes another message of this user. Asked before a frame is decrypted.
+    pub(crate) fn inbox_has_room(
+        &self,
+        rows: &dyn Rows,
+        from: &UserId,
+    ) -> Result<bool, StoreError> {
+        let counters = Counters::load(rows)?;
+        if counters.inbox >= INBOX || counters.inbox_of_strangers < INBOX_OF_STRANGERS {
+            return Ok(counters.inbox < INBOX);
+        }
+        Ok(self.user(rows, from)?.is_some_and(|user| user.accepted))
     }
 
     /// Keeps what a frame brought until the application acknowledges it. Repeats of a message bring nothing.
@@ -181,6 +193,7 @@ impl Device {
         let mut counters = Counters::load(rows)?;
         counters.sequence += 1;
         counters.inbox += 1;
+        counters.inbox_of_strangers += u32::from(!received.accepted);
         counters.save(rows);
         let sequence = counters.sequence;
         let mut writer = Writer::new(VERSION, 320);
@@ -204,18 +217,31 @@ impl Device {
         }))
     }
 
-    /// The messages that wait to be acknowledged, oldest first, at most `limit`.
+    /// The messages that wait to be acknowledged, oldest first, at most `limit`, and no more than fit into about 16 MiB.
     ///
     /// # Errors
     /// What the store answers.
     pub fn inbox(&self, rows: &dyn Rows, limit: usize) -> Result<Vec<InboxMessage>, StepError> {
-        let is_header = |rest: &[u8]| rest == 0u32.to_be_bytes();
-        let headers = chunks::sequences(rows, tables::INBOX, is_header)?;
-        let mut messages = Vec::new();
-        for (sequence, header) in headers.into_iter().take(limit) {
-            messages.push(read(rows, sequence, &header)?);
-        }
-        Ok(messages)
+        let mut headers: chunks::Numbered = Vec::new();
+        let mut bytes = 0;
+        // Rows come in order: a message's header, then its chunks.
+        rows.scan(&tables::all(tables::INBOX), &mut |suffix, value| {
+            if let Some((head, rest)) = suffix.split_first_chunk::<8>()
+                && rest == 0u32.to_be_bytes()
+            {
+                if headers.len() >= limit || bytes > PAGE_BYTES {
+                    return ControlFlow::Break(());
+                }
+                let header = Zeroizing::new(value.to_vec());
+                headers.push((u64::from_be_bytes(*head), header));
+            }
+            bytes += value.len();
+            ControlFlow::Continue(())
+        })?;
+        headers
+            .iter()
+            .map(|(sequence, header)| Ok(read(rows, *sequence, header)?))
+            .collect()
     }
 
     /// The application has taken over a message: it leaves the inbox. Twice is once.
@@ -227,11 +253,13 @@ impl Device {
         let Some(header) = rows.get(&name)? else {
             return Ok(());
         };
-        let (_, length) = read_header(id.0, &header)?;
+        let (message, length) = read_header(id.0, &header)?;
         rows.delete(name);
         chunks::delete(rows, tables::INBOX, id.0, 1, length);
         let mut counters = Counters::load(rows)?;
         counters.inbox = counters.inbox.saturating_sub(1);
+        let of_stranger = u32::from(!message.accepted);
+        counters.inbox_of_strangers = counters.inbox_of_strangers.saturating_sub(of_stranger);
         counters.save(rows);
         Ok(())
     }

@@ -38,7 +38,7 @@ pub use error::{ProtocolError, StepError};
 pub use event::{EVENTS, Event};
 pub use exchange::{Delivery, Failure, MAX_REPLY, Transport};
 pub use heal::{ASKED, FRESH_PER_DEVICE, FRESH_PER_USER, Heal};
-pub use inbox::{INBOX, InboxId, InboxMessage, REMEMBERED};
+pub use inbox::{INBOX, INBOX_OF_STRANGERS, InboxId, InboxMessage, REMEMBERED};
 pub use open::Opened;
 pub use outbox::{CopyStatus, KEPT, MessageId, OUTBOX, OUTBOX_MS, SendError};
 pub use own::{Device, Env};

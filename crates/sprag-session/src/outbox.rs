@@ -226,6 +226,18 @@ impl Outgoing {
         Ok(())
     }
 
+    /// One thing more that waits to be handed over, although it was before.
+    fn wait_again(&mut self, rows: &mut Staged<'_>) -> Result<(), StoreError> {
+        if self.waiting == 0 {
+            let mut counters = Counters::load(rows)?;
+            counters.outbox = counters.outbox.saturating_add(1);
+            counters.save(rows);
+        }
+        self.waiting = self.waiting.saturating_add(1);
+        self.save(rows);
+        Ok(())
+    }
+
     fn content(&self, rows: &dyn Rows) -> Result<Content, StepError> {
         let bytes = chunks::get(rows, tables::OUTBOX, self.sequence, 1, self.length as usize)?;
         Content::decode(&bytes).map_err(|_| crate::error::damaged("outbox content"))
@@ -543,6 +555,7 @@ impl Device {
             length,
             copies: 1,
             open: 1,
+            waiting: 1,
             without_copies: CopyStatus::Waiting,
         }
         .save(rows);
@@ -573,7 +586,7 @@ impl Device {
         sequence: u64,
         number: u32,
     ) -> Result<(), StepError> {
-        let (Some(mut copy), Some(outgoing)) = (
+        let (Some(mut copy), Some(mut outgoing)) = (
             Copy::load(rows, sequence, number)?,
             Outgoing::load(rows, sequence)?,
         ) else {
@@ -583,6 +596,10 @@ impl Device {
             && let Some(task) = StoredTask::load(rows, id)?
         {
             task.delete(rows, id);
+        }
+        if !copy.status.waits() {
+            outgoing.wait_again(rows)?;
+            copy.status = CopyStatus::Waiting;
         }
         let mut content = outgoing.content(rows)?;
         self.seal_copy(rows, env, sequence, number, copy, &mut content)
@@ -627,6 +644,7 @@ impl Device {
                     length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
                     copies: 0,
                     open: 0,
+                    waiting: 0,
                     without_copies: CopyStatus::Waiting,
                 }
                 .save(rows);

@@ -238,6 +238,8 @@ pub(crate) struct Counters {
     pub(crate) event: u64,
     /// Messages of which a copy was not handed over yet.
     pub(crate) outbox: u32,
+    /// Of the messages below, those of users who were not accepted.
+    pub(crate) inbox_of_strangers: u32,
     /// Messages that wait to be acknowledged.
     pub(crate) inbox: u32,
 }
@@ -257,6 +259,7 @@ impl Counters {
             sequence: reader.u64()?,
             task: reader.u64()?,
             event: reader.u64()?,
+            inbox_of_strangers: reader.u32()?,
             outbox: reader.u32()?,
             inbox: reader.u32()?,
         };
@@ -265,7 +268,7 @@ impl Counters {
     }
 
     pub(crate) fn save(&self, rows: &mut Staged<'_>) {
-        let mut writer = Writer::new(COUNTERS_VERSION, 12 + 40 + 8);
+        let mut writer = Writer::new(COUNTERS_VERSION, 12 + 40 + 12);
         writer
             .u32(self.signed_pre_key)
             .u32(self.one_time_pre_key)
@@ -276,7 +279,10 @@ impl Counters {
             .u64(self.sequence)
             .u64(self.task)
             .u64(self.event);
-        writer.u32(self.outbox).u32(self.inbox);
+        writer
+            .u32(self.inbox_of_strangers)
+            .u32(self.outbox)
+            .u32(self.inbox);
         rows.put(tables::own(tables::OWN_COUNTERS), writer.finish());
     }
 

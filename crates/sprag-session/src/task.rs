@@ -1,5 +1,7 @@
 //! What the network must do: one durable queue ("The protocol", appendix "Directory").
 
+use std::ops::ControlFlow;
+
 use sprag_crypto::Salt;
 use sprag_store::{Rows, Staged, StoreError};
 use sprag_wire::relay::{BundleQuery, ListQuery, Lists};
@@ -10,7 +12,7 @@ use crate::codec::{Reader, Writer};
 use crate::error::StepError;
 use crate::own::{Counters, Device};
 use crate::prekeys::{self, UploadPlan};
-use crate::{chunks, tables};
+use crate::{chunks, inbox, tables};
 
 const VERSION: u8 = 1;
 
@@ -336,22 +338,40 @@ pub(crate) fn read_user(reader: &mut Reader<'_>) -> Result<UserId, StoreError> {
 }
 
 impl Device {
-    /// The tasks that may be done now, oldest first, at most `limit`. They stay until `done`, `supply` or `failed` ends them.
+    /// The tasks that may be done now, oldest first, at most `limit` and about 16 MiB. They stay until `done`, `supply` or `failed` ends them.
     ///
     /// # Errors
     /// What the store answers.
     pub fn tasks(&self, rows: &dyn Rows, now: u64, limit: usize) -> Result<Vec<Task>, StepError> {
-        let mut tasks = Vec::new();
-        for (id, value) in chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
-            if tasks.len() >= limit {
-                break;
+        let mut due = Vec::new();
+        let mut bytes = 0;
+        let mut failed = Ok(());
+        rows.scan(&tables::all(tables::TASKS), &mut |suffix, value| {
+            if due.len() >= limit || bytes > inbox::PAGE_BYTES {
+                return ControlFlow::Break(());
             }
-            let stored = StoredTask::read(&value)?;
-            if !stored.parked && stored.not_before <= now {
-                tasks.push(self.offer(rows, TaskId(id), &stored)?);
+            match (suffix.try_into(), Self::due(value, now)) {
+                (Ok(id), Ok(Some(task))) => {
+                    if let Kind::Deliver { length, .. } = &task.kind {
+                        bytes += *length as usize;
+                    }
+                    due.push((TaskId(u64::from_be_bytes(id)), task));
+                }
+                (_, Err(error)) => failed = Err(error),
+                _ => {}
             }
-        }
-        Ok(tasks)
+            ControlFlow::Continue(())
+        })?;
+        failed?;
+        due.iter()
+            .map(|(id, task)| self.offer(rows, *id, task))
+            .collect()
+    }
+
+    /// A stored task, if it may be done now.
+    fn due(value: &[u8], now: u64) -> Result<Option<StoredTask>, StoreError> {
+        let task = StoredTask::read(value)?;
+        Ok((!task.parked && task.not_before <= now).then_some(task))
     }
 
     fn offer(&self, rows: &dyn Rows, id: TaskId, stored: &StoredTask) -> Result<Task, StepError> {

@@ -89,6 +89,8 @@ impl std::fmt::Debug for Client {
 pub(crate) struct Shared {
     /// `None` once the client is closed.
     state: Mutex<Option<State>>,
+    /// Held while the store is being closed, so that nobody hears "closed" before it is.
+    closing: Mutex<()>,
     pub(crate) notifier: Notifier,
     durable: Arc<Durable>,
     process: u32,
@@ -289,6 +291,10 @@ impl Shared {
 
     pub(crate) fn close(&self) -> Pending<()> {
         let notifier = self.notifier.clone();
+        if sys::process() != self.process {
+            return Pending::ready(notifier, Err(Error::forked()));
+        }
+        let _closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = match self.state() {
             Ok(mut state) => state.take(),
             Err(error) => return Pending::ready(notifier, Err(error)),
@@ -302,9 +308,7 @@ impl Shared {
         for watcher in watching {
             watcher.complete(Err(Error::closed()));
         }
-        let close = move || completer.complete(store.close().map_err(Error::from));
-        // The last commit may take its time.
-        sys::apart("sprag close", close);
+        completer.complete(store.close().map_err(Error::from));
         pending
     }
 }
@@ -342,6 +346,7 @@ impl Client {
         };
         let shared = Shared {
             state: Mutex::new(Some(state)),
+            closing: Mutex::default(),
             notifier: Notifier::new(),
             durable: Arc::default(),
             process: sys::process(),

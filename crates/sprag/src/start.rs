@@ -176,6 +176,18 @@ impl Start<'_> {
         })
     }
 
+    /// See [`Client::changed_safety_number`].
+    pub fn changed_safety_number(self, user: &str) -> Pending<Option<SafetyNumber>> {
+        self.0.shared.step(Write::Durable, |step| {
+            let rows = step.rows as &dyn Rows;
+            let number = step.device.changed_safety_number(rows, &user_id(user)?)?;
+            Ok(number.map(|number| SafetyNumber {
+                digits: number.digits(),
+                code: ScannableFingerprint::of(&number).encode(),
+            }))
+        })
+    }
+
     /// See [`Client::compare_safety_number`].
     pub fn compare_safety_number(self, user: &str, scanned: &[u8]) -> Pending<Option<bool>> {
         self.0.shared.step(Write::Durable, |step| {

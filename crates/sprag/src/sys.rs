@@ -33,33 +33,6 @@ pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
         .is_ok()
 }
 
-/// Does something on a thread of its own; here and now if the system gives none.
-#[cfg(not(target_family = "wasm"))]
-pub(crate) fn apart(name: &str, work: impl FnOnce() + Send + 'static) {
-    use std::sync::{Arc, Mutex, PoisonError};
-
-    let work = Arc::new(Mutex::new(Some(work)));
-    let theirs = work.clone();
-    let run = |work: &Mutex<Option<_>>| {
-        let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.take()
-    };
-    if !spawn(name, move || {
-        if let Some(work) = run(&theirs) {
-            work();
-        }
-    }) && let Some(work) = run(&work)
-    {
-        work();
-    }
-}
-
-/// There is one thread.
-#[cfg(target_family = "wasm")]
-pub(crate) fn apart(_: &str, work: impl FnOnce() + Send + 'static) {
-    work();
-}
-
 /// The number of this process: another one in a forked child.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn process() -> u32 {

@@ -51,7 +51,7 @@ impl Client {
         self.start().receive_encrypted_message(envelope).wait()
     }
 
-    /// The messages that wait to be acknowledged, oldest first, at most 256.
+    /// The messages that wait to be acknowledged, oldest first, at most 256 and about 16 MiB.
     ///
     /// # Errors
     /// Those of the store.
@@ -67,7 +67,7 @@ impl Client {
         self.start().acknowledge(id).wait()
     }
 
-    /// What the network must do, oldest first, at most 256. A task is offered again until it is done, supplied or failed.
+    /// What the network must do, oldest first, at most 256 and about 16 MiB. A task is offered again until it is done, supplied or failed.
     ///
     /// # Errors
     /// Those of the store.
@@ -166,6 +166,15 @@ impl Client {
     /// `malformed`: no such code. `unsupported_version`: one side must update. `bad_input`; those of the store.
     pub fn compare_safety_number(&self, user: &str, scanned: &[u8]) -> Result<Option<bool>, Error> {
         self.start().compare_safety_number(user, scanned).wait()
+    }
+
+    /// The safety number with the changed identity of a user: what to compare before [`accept`](Self::accept). `None`
+    /// if no changed identity waits for a decision.
+    ///
+    /// # Errors
+    /// `bad_input`; those of the store.
+    pub fn changed_safety_number(&self, user: &str) -> Result<Option<SafetyNumber>, Error> {
+        self.start().changed_safety_number(user).wait()
     }
 
     /// The events after number `since`, oldest first. The last 1,000 are kept.
