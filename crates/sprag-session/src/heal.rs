@@ -11,7 +11,7 @@ use crate::event::{self, Event};
 use crate::own::{Device, Env};
 use crate::record::{Ledger, Record};
 use crate::trust::ListSource;
-use crate::{chunks, outbox, tables};
+use crate::{chunks, receipts, tables};
 
 /// Salts that are asked for per lost session.
 pub const ASKED: usize = 64;
@@ -230,7 +230,7 @@ impl Device {
         if !user.is_some_and(|user| user.accepted && user.listed(from.device()).is_some()) {
             return Ok(());
         }
-        let again = outbox::to_send_again(rows, from, salts)?;
+        let again = receipts::to_send_again(rows, from, salts)?;
         let count = again.len();
         for (sequence, number) in again {
             self.seal_again(rows, env, sequence, number)?;

@@ -10,7 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
-use crate::outbox::MessageId;
+use crate::outgoing::MessageId;
 use crate::own::{Counters, Device};
 use crate::receive::Received;
 use crate::task::{read_address, write_address};

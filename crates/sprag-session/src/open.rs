@@ -38,11 +38,7 @@ impl Device {
         bundle: &[u8],
         mode: Mode,
     ) -> Result<Opened, StepError> {
-        let mut staged = Staged::new(&*rows);
-        let opened = self.open_staged(&mut staged, env, to, bundle, mode, false)?;
-        let changes = staged.into_changes();
-        rows.merge(changes);
-        Ok(opened)
+        self.open_with(rows, env, to, bundle, mode, false)
     }
 
     /// As [`open`](Self::open), for a reset ("The protocol", §8): all sessions held with the device retire here, and
@@ -58,8 +54,20 @@ impl Device {
         bundle: &[u8],
         mode: Mode,
     ) -> Result<Opened, StepError> {
+        self.open_with(rows, env, to, bundle, mode, true)
+    }
+
+    fn open_with(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        to: &DeviceAddress,
+        bundle: &[u8],
+        mode: Mode,
+        reset: bool,
+    ) -> Result<Opened, StepError> {
         let mut staged = Staged::new(&*rows);
-        let opened = self.open_staged(&mut staged, env, to, bundle, mode, true)?;
+        let opened = self.open_staged(&mut staged, env, to, bundle, mode, reset)?;
         let changes = staged.into_changes();
         rows.merge(changes);
         Ok(opened)

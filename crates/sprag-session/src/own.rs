@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
 use crate::heal::Met;
-use crate::outbox::MessageId;
+use crate::outgoing::MessageId;
 use crate::tables;
 
 const VERSION: u8 = 1;

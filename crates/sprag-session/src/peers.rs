@@ -12,7 +12,7 @@ use crate::error::{ProtocolError, StepError};
 use crate::own::{Device, Env};
 use crate::record::Record;
 use crate::trust::{self, Judged, ListSource, User};
-use crate::{lists, outbox, tables};
+use crate::{lists, receipts, tables};
 
 /// Records of devices whose users are not accepted.
 pub const STRANGERS: usize = 1_000;
@@ -299,7 +299,7 @@ pub(crate) fn drop_unlisted(
     for entry in before.devices() {
         if other_account || !user.is_listed(entry.device(), entry.identity_key()) {
             let address = DeviceAddress::new(user.name.clone(), entry.device());
-            outbox::drop_device(rows, &address)?;
+            receipts::drop_device(rows, &address)?;
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ use crate::record::{
 };
 use crate::shares::Shared;
 use crate::trust::{self, Judged, ListSource, User};
-use crate::{outbox, tables};
+use crate::{receipts, tables};
 
 /// A frame that was opened. The session has advanced, whatever its content.
 #[non_exhaustive]
@@ -400,7 +400,7 @@ impl Device {
             return Ok(());
         };
         let from = received.from.user();
-        outbox::received(rows, &received.from, content.received())?;
+        receipts::received(rows, &received.from, content.received())?;
         if let Some(mut record) = Record::load(rows, &received.from)?
             && !record.reset.is_empty()
             && !record.reset.contains(&received.session_id)

@@ -1,0 +1,411 @@
+//! Replies of the server to our tasks ("The protocol", appendix "Directory").
+
+use sprag_crypto::Mode;
+use sprag_store::{Rows, Staged};
+use sprag_wire::limits::DEVICES as MAX_DEVICES;
+use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
+use sprag_wire::{
+    Body, DeviceAddress, DeviceId, UnverifiedDeviceList, UnverifiedPreKeyBundle, UserId,
+};
+use sprag_x3dh::DeviceList;
+use zeroize::Zeroizing;
+
+use crate::error::{ProtocolError, StepError};
+use crate::event::{self, Event};
+use crate::exchange::RESET;
+use crate::own::{Device, Env};
+use crate::prekeys::{self, Due};
+use crate::record::Record;
+use crate::seal::PENDING_MS;
+use crate::task::{Kind, PAGE, StoredTask, TaskId};
+use crate::{receipts, tables};
+
+/// The largest reply that is looked at, in bytes.
+pub const MAX_REPLY: usize = 4 << 20;
+/// A bundle that was not published yet is asked for again after this long: one minute.
+const ASK_AGAIN_MS: u64 = 60_000;
+/// A server that lacks prekeys gets more at most this often: once an hour.
+const REFILL_MS: u64 = 3_600_000;
+
+impl Device {
+    /// The reply to a task. What it brings takes effect at once; the task ends. Twice is once.
+    ///
+    /// The inner error says that the reply was refused, as an event does; the task stays.
+    ///
+    /// # Errors
+    /// What the store answers; nothing is changed then.
+    pub fn supply(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        reply: &[u8],
+    ) -> Result<Result<(), ProtocolError>, StepError> {
+        let Some(task) = StoredTask::load(rows, id)? else {
+            return Ok(Ok(()));
+        };
+        let outcome = if reply.len() > MAX_REPLY {
+            Err(StepError::Protocol(ProtocolError::Malformed))
+        } else {
+            match &task.kind {
+                Kind::FetchDevices { user, .. } => self.lists_came(rows, env, user, reply),
+                Kind::FetchBundles { user, devices } => {
+                    self.bundles_came(rows, env, id, user, devices, reply)
+                }
+                Kind::PublishPreKeys(_) => self.pre_key_state_came(rows, env, reply),
+                Kind::PublishDevices { .. } => Ok(()),
+                Kind::Deliver { .. } => Err(StepError::Protocol(ProtocolError::BadInput)),
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                match &task.kind {
+                    Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => {}
+                    // Its marker is gone already, or that of a fetch that follows from it.
+                    Kind::FetchBundles { .. } => task.end(rows, id),
+                    _ => task.delete(rows, id),
+                }
+                Ok(Ok(()))
+            }
+            Err(StepError::Protocol(error)) => {
+                if StoredTask::load(rows, id)?.is_some() {
+                    task.mark(rows, id);
+                    self.put_off(rows, env, id, task, error);
+                }
+                event::record(rows, &Event::ReplyRefused { task: id, error })?;
+                Ok(Err(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A refused reply is not asked for again at once, and after a changed identity not before the user has decided.
+    pub(crate) fn put_off(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        id: TaskId,
+        mut task: StoredTask,
+        error: ProtocolError,
+    ) {
+        match (&task.kind, error) {
+            (
+                Kind::FetchBundles { .. } | Kind::FetchDevices { .. },
+                ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
+            ) => task.parked = true,
+            (Kind::FetchBundles { .. } | Kind::FetchDevices { .. }, _) => {
+                task.not_before = env.now.saturating_add(ASK_AGAIN_MS);
+            }
+            _ => return,
+        }
+        task.save(rows, id);
+    }
+
+    /// What was to be fetched of a user and waited for a decision is fetched now.
+    pub(crate) fn resume_fetches(
+        &self,
+        rows: &mut Staged<'_>,
+        name: &UserId,
+    ) -> Result<(), StepError> {
+        for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            let id = TaskId::new(id);
+            match StoredTask::load(rows, id)?.map(|task| (task.kind.fetches_of(name), task)) {
+                Some((true, mut task)) if task.parked => {
+                    task.parked = false;
+                    task.save(rows, id);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns a list that the server gave. A changed account key or a fork becomes the user's decision.
+    pub(crate) fn learn_from_server(
+        &mut self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
+        let mut staged = Staged::new(&*rows);
+        match self.learn(&mut staged, user, frame, false) {
+            Ok(learned) => {
+                let changes = staged.into_changes();
+                rows.merge(changes);
+                // What the server showed before and does not show any more needs no decision.
+                rows.delete(tables::candidate(user));
+                self.tell_learned(rows, user, learned)
+            }
+            Err(StepError::Protocol(
+                error @ (ProtocolError::UntrustedIdentity | ProtocolError::ForkedList),
+            )) => {
+                self.show_changed(rows, user, frame)?;
+                Err(error.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The server shows another identity of a user, or one side of a fork: his list waits for the user's decision.
+    pub(crate) fn show_changed(
+        &self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
+        // Nobody is asked about what nobody signed.
+        let list = DeviceList::verify(UnverifiedDeviceList::decode(frame)?)?;
+        if user != self.address.user() {
+            let candidate = tables::candidate(user);
+            let shown = rows.get(&candidate)?;
+            if shown.is_some_and(|shown| shown.as_slice() == list.frame()) {
+                return Ok(());
+            }
+            rows.put(candidate, Zeroizing::new(frame.to_vec()));
+        }
+        let user = user.clone();
+        Ok(event::record(rows, &Event::IdentityChanged { user })?)
+    }
+
+    fn lists_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        user: &UserId,
+        reply: &[u8],
+    ) -> Result<(), StepError> {
+        let reply = ListReply::decode(reply)?;
+        if reply.frames.len() > PAGE {
+            return Err(ProtocolError::Malformed.into());
+        }
+        for frame in &reply.frames {
+            match self.learn_from_server(rows, user, frame) {
+                // Pages ascend: an older one than ours is nothing new.
+                Ok(()) | Err(StepError::Protocol(ProtocolError::StaleList)) => {}
+                // The user decides; the question has been answered.
+                Err(StepError::Protocol(
+                    ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
+                )) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.list_ready(rows, env, user)
+    }
+
+    fn bundles_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        user: &UserId,
+        asked: &[DeviceId],
+        reply: &[u8],
+    ) -> Result<(), StepError> {
+        let reply = BundleReply::decode(reply)?;
+        if reply.bundles.len() > MAX_DEVICES || reply.missing.len() > MAX_DEVICES {
+            return Err(ProtocolError::Malformed.into());
+        }
+        if !reply.list.is_empty() {
+            match self.learn_from_server(rows, user, &reply.list) {
+                Ok(()) | Err(StepError::Protocol(ProtocolError::StaleList)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // From here on this task's markers do not stand in the way of the fetches that follow from it.
+        if let Some(task) = StoredTask::load(rows, id)? {
+            task.delete(rows, id);
+            task.save(rows, id);
+        }
+        self.list_ready(rows, env, user)?;
+        let mut refused = None;
+        for frame in &reply.bundles {
+            match self.bundle_came(rows, env, user, asked, frame) {
+                Ok(()) => {}
+                Err(StepError::Protocol(error)) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        for device in &reply.missing {
+            let device = DeviceId::new(*device).map_err(|_| ProtocolError::Malformed)?;
+            let address = DeviceAddress::new(user.clone(), device);
+            if self.is_waited_for(rows, &address)? {
+                let later = env.now.saturating_add(ASK_AGAIN_MS);
+                self.want_bundles_later(rows, &address, later)?;
+            }
+        }
+        match refused {
+            Some(error) => Err(error.into()),
+            None => self.ask_again(rows, env, user, asked),
+        }
+    }
+
+    /// What still waits although a reply came is asked for again: a server may say nothing of a device, or nothing at all.
+    fn ask_again(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        user: &UserId,
+        asked: &[DeviceId],
+    ) -> Result<(), StepError> {
+        let later = env.now.saturating_add(ASK_AGAIN_MS);
+        if asked.is_empty() && receipts::waits_for_list(rows, user)? {
+            self.want_bundles(rows, user, None, later)?;
+        }
+        for device in asked {
+            let address = DeviceAddress::new(user.clone(), *device);
+            if self.is_waited_for(rows, &address)? {
+                self.want_bundles(rows, user, Some(*device), later)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a session from a bundle if something waits for one, or the application asked for the device.
+    fn bundle_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        user: &UserId,
+        asked: &[DeviceId],
+        frame: &[u8],
+    ) -> Result<(), StepError> {
+        let address = UnverifiedPreKeyBundle::decode(frame)?.address;
+        if address.user() != user || !(asked.is_empty() || asked.contains(&address.device())) {
+            return Err(ProtocolError::BadInput.into());
+        }
+        let wanted = tables::wants_fresh(&tables::device_owner(&address));
+        let fresh = rows.get(&wanted)?;
+        if fresh.is_none() && !self.is_waited_for(rows, &address)? {
+            return Ok(());
+        }
+        let reset = fresh.as_ref().is_some_and(|why| why.as_slice() == RESET);
+        if fresh.is_some() || !self.can_send_to(rows, env, &address)? {
+            let opened = if reset {
+                self.open_for_reset(rows, env, &address, frame, Mode::Pqxdh)
+            } else {
+                self.open(rows, env, &address, frame, Mode::Pqxdh)
+            };
+            if let Err(StepError::Protocol(
+                ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
+            )) = opened
+            {
+                let bundle = UnverifiedPreKeyBundle::decode(frame)?;
+                self.show_changed(rows, user, &bundle.device_list)?;
+            }
+            self.tell_learned(rows, user, opened?.learned)?;
+            rows.delete(wanted);
+        }
+        if reset && !self.is_waited_for(rows, &address)? {
+            // There is nothing to say, and yet the other side must hear of it.
+            self.send_to_device(rows, env, &address, Body::Ack)?;
+        }
+        self.end_fetch_of(rows, &address)?;
+        self.session_ready(rows, env, &address)
+    }
+
+    /// A fetch for one device that has a session now is not needed any more.
+    fn end_fetch_of(
+        &self,
+        rows: &mut Staged<'_>,
+        address: &DeviceAddress,
+    ) -> Result<(), StepError> {
+        let marker = tables::fetch_of_device(&tables::device_owner(address));
+        if let Some((id, task)) = StoredTask::marked(rows, &marker)? {
+            task.delete(rows, id);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn can_send_to(
+        &self,
+        rows: &dyn Rows,
+        env: &Env<'_>,
+        address: &DeviceAddress,
+    ) -> Result<bool, StepError> {
+        let record = Record::load(rows, address)?;
+        let current = record.and_then(|record| record.current);
+        Ok(current.is_some_and(|session| {
+            let fresh = |since: u64| env.now.saturating_sub(since) <= PENDING_MS;
+            !session.retired && session.pending_since.is_none_or(fresh)
+        }))
+    }
+
+    /// What the server holds of our prekeys, a `PreKeyState` that no task asked for. Tasks follow from it if something is
+    /// missing there.
+    ///
+    /// # Errors
+    /// `Malformed`, or what the store answers; nothing is changed then.
+    pub fn server_state(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        state: &[u8],
+    ) -> Result<(), StepError> {
+        // An upload that is under way brings a state of its own.
+        if self.publishes(rows)? > 0 {
+            return Ok(());
+        }
+        self.pre_key_state_came(rows, env, state)
+    }
+
+    fn pre_key_state_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        reply: &[u8],
+    ) -> Result<(), StepError> {
+        if reply.len() > MAX_REPLY {
+            return Err(ProtocolError::Malformed.into());
+        }
+        let state = PreKeyState::decode(reply)?;
+        let name = tables::own(tables::OWN_SERVER);
+        let known = rows.get(&name)?;
+        // The first epoch that is seen is no news: everything was just published there.
+        let is_new = state.number == 0
+            || known
+                .as_ref()
+                .is_some_and(|known| known.as_slice() != state.epoch);
+        rows.put(name, Zeroizing::new(state.epoch.clone()));
+        if self.publishes(rows)? > 1 {
+            // Another upload is under way; its state will tell.
+            return Ok(());
+        }
+        let plan = match prekeys::due(rows, &state, is_new)? {
+            Due::Nothing => return Ok(()),
+            Due::TopUp { one_time, kem } => self.new_one_time(rows, env, (one_time, kem), false)?,
+            Due::Replace => self.new_one_time(rows, env, (prekeys::STOCK, prekeys::STOCK), true)?,
+        };
+        // A server that never has enough does not make us fill the disk with private halves.
+        let name = tables::own(tables::OWN_REFILLED);
+        let last = rows.get(&name)?;
+        let last = last.and_then(|last| last.as_slice().try_into().ok());
+        let not_before = last
+            .map(u64::from_be_bytes)
+            .filter(|last| *last <= env.now)
+            .map_or(0, |last| last.saturating_add(REFILL_MS));
+        let due = not_before.max(env.now);
+        rows.put(name, Zeroizing::new(due.to_be_bytes().to_vec()));
+        StoredTask {
+            kind: Kind::PublishPreKeys(plan),
+            not_before,
+            parked: false,
+        }
+        .queue(rows)?;
+        if is_new {
+            StoredTask::now(Kind::PublishDevices { from: 1 }).queue(rows)?;
+        }
+        Ok(())
+    }
+
+    fn publishes(&self, rows: &dyn Rows) -> Result<usize, StepError> {
+        let mut count = 0;
+        for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            let task = StoredTask::load(rows, TaskId::new(id))?;
+            count +=
+                usize::from(task.is_some_and(|task| matches!(task.kind, Kind::PublishPreKeys(_))));
+        }
+        Ok(count)
+    }
+}
