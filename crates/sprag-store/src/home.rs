@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::StoreError;
-use crate::commit::Committer;
-use crate::manifest::{MANIFEST_LEN, Manifest};
-use crate::sled::{Expect, SledDisk};
+use crate::commit::{Committer, Disk};
+use crate::disk::{self, Expect};
+use crate::manifest::{BackendKind, MANIFEST_LEN, Manifest};
 use crate::sys::{
     LockFile, create_private_dir, names_in, read_file, remove_dir, remove_file, replace_file,
     sync_dir,
@@ -55,10 +55,15 @@ impl Home {
     }
 
     /// Makes the database of an epoch.
-    pub(crate) fn create_epoch(&self, epoch: u64) -> Result<Committer<SledDisk>, StoreError> {
+    pub(crate) fn create_epoch(
+        &self,
+        epoch: u64,
+        kind: BackendKind,
+    ) -> Result<Box<dyn Disk>, StoreError> {
         let dir = self.epoch_path(epoch);
         create_private_dir(&dir).map_err(StoreError::io)?;
-        SledDisk::open(&dir, Expect::Nothing, Arc::clone(&self.lock))
+        let (disk, _) = disk::open(kind, &dir, Expect::Nothing, Arc::clone(&self.lock))?;
+        Ok(disk)
     }
 
     /// Makes the store one that exists, once its first commit is durable.
@@ -98,12 +103,17 @@ impl Home {
     }
 
     /// Opens the database of an epoch.
-    pub(crate) fn open_epoch(&self, epoch: u64) -> Result<Committer<SledDisk>, StoreError> {
+    pub(crate) fn open_epoch(
+        &self,
+        epoch: u64,
+        kind: BackendKind,
+    ) -> Result<Committer<Box<dyn Disk>>, StoreError> {
         let dir = self.epoch_path(epoch);
         if !dir.is_dir() {
             return Err(StoreError::Damaged("the database is missing"));
         }
-        SledDisk::open(&dir, Expect::Database, Arc::clone(&self.lock))
+        let (disk, last) = disk::open(kind, &dir, Expect::Database, Arc::clone(&self.lock))?;
+        Ok(Committer::start(disk, last)?)
     }
 
     /// Removes what is left of a creation and of other epochs, once the manifest proved right.

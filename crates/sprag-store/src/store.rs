@@ -3,18 +3,26 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rand_core::CryptoRng;
+#[cfg(any(feature = "sled", feature = "redb"))]
+use sprag_keys::Key;
 use zeroize::Zeroizing;
 
 use crate::backend::{Backend, Batch, Completion, Deferred};
 use crate::blind::{Blinder, Physical};
+#[cfg(any(feature = "sled", feature = "redb"))]
+use crate::commit::Committer;
 use crate::error::StoreError;
+#[cfg(any(feature = "sled", feature = "redb"))]
+use crate::home::Home;
 use crate::manifest::StoreKeys;
+#[cfg(any(feature = "sled", feature = "redb"))]
+use crate::manifest::{BackendKind, Manifest};
 use crate::memory::MemoryBackend;
 use crate::rows::{Changes, META_TABLE, RowName, Rows, Visit};
 use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer};
@@ -52,22 +60,43 @@ const CLOSED: u8 = 2;
 impl Store {
     /// Makes a store in a directory, which may exist but holds no store. Durable when it returns.
     ///
-    /// `rng` serves all seals of this handle.
+    /// The database is sled if this build has it, else redb. `rng` serves all seals of this handle.
     ///
     /// # Errors
     ///
     /// [`StoreError::Exists`], [`StoreError::Locked`], [`StoreError::Key`], [`StoreError::Damaged`] if the directory holds
     /// a store that lost its manifest, and those of the disk.
-    #[cfg(feature = "sled")]
+    #[cfg(any(feature = "sled", feature = "redb"))]
     pub fn create(
         home: impl AsRef<Path>,
-        key: &sprag_keys::Key,
+        key: &Key,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        #[cfg(feature = "sled")]
+        let kind = BackendKind::Sled;
+        #[cfg(not(feature = "sled"))]
+        let kind = BackendKind::Redb;
+        Self::create_in(home, key, kind, rng)
+    }
+
+    /// Makes a store as [`Store::create`] does, in a database of a kind. [`Store::open`] finds it by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::create`], and [`StoreError::MissingBackend`].
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub fn create_in(
+        home: impl AsRef<Path>,
+        key: &Key,
+        kind: BackendKind,
         mut rng: impl CryptoRng + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let home = crate::home::Home::begin(home.as_ref())?;
+        let home = Home::begin(home.as_ref())?;
         let keys = StoreKeys::generate(&mut rng);
-        let manifest = crate::manifest::Manifest::wrap(&keys, key, &mut rng)?;
-        let backend = home.create_epoch(keys.epoch())?;
+        let (slot, unlock) = key.new_slot(&mut rng)?;
+        let manifest = Manifest::seal(&keys, Some(kind), &slot, &unlock, &mut rng)?;
+        let disk = home.create_epoch(keys.epoch(), kind)?;
+        let backend = Committer::start(disk, 0)?;
         let store = Self::create_over(backend, &keys, rng)?;
         store.commit_blocking(Changes::new())?;
         home.finish(&manifest)?;
@@ -79,17 +108,21 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::NotFound`], [`StoreError::Locked`] with the process that has it open, [`StoreError::WrongKey`],
-    /// [`StoreError::Key`], [`StoreError::UnsupportedVersion`], [`StoreError::Damaged`] if anything is missing, added or
+    /// [`StoreError::Key`], [`StoreError::UnsupportedVersion`], [`StoreError::MissingBackend`] if it is in a database that
+    /// this build does not have, [`StoreError::Damaged`] if anything is missing, added or
     /// changed, and those of the disk. A full disk cannot be opened from: [`StoreError::Full`].
-    #[cfg(feature = "sled")]
+    #[cfg(any(feature = "sled", feature = "redb"))]
     pub fn open(
         home: impl AsRef<Path>,
-        key: &sprag_keys::Key,
+        key: &Key,
         rng: impl CryptoRng + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (home, manifest) = crate::home::Home::find(home.as_ref())?;
+        let (home, manifest) = Home::find(home.as_ref())?;
         let keys = manifest.unlock(key)?;
-        let backend = home.open_epoch(keys.epoch())?;
+        let kind = manifest
+            .backend()
+            .ok_or(StoreError::Damaged("the manifest names no database"))?;
+        let backend = home.open_epoch(keys.epoch(), kind)?;
         let last = backend.last();
         let store = Self::open_over(backend, &keys, rng)?;
         if lock(&store.0.state).meta.sequence != last {
@@ -675,7 +708,7 @@ mod tests {
     #[test]
     fn forked_child_that_drops_the_store_does_not_let_the_lock_go() {
         let dir = tempfile::tempdir().unwrap();
-        let key = sprag_keys::Key::raw([7; 32]);
+        let key = Key::raw([7; 32]);
         let store = Store::create(dir.path(), &key, rng()).unwrap();
         let path = dir.path().to_owned();
         thread::spawn(move || {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 pub(crate) use files::*;
 
 /// Locks a mutex whose data is never left half-changed: nothing panics under our locks.
@@ -23,7 +23,7 @@ pub(crate) fn process_id() -> u32 {
     return 0;
 }
 
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod files {
     use std::fs::{self, File, OpenOptions, TryLockError};
     use std::io::{self, Read, Seek, Write};

@@ -1,5 +1,5 @@
 //! `kill -9` at any moment: what was acknowledged is there, whole, and at most one commit more.
-#![cfg(all(feature = "sled", unix))]
+#![cfg(all(any(feature = "sled", feature = "redb"), unix))]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,7 +16,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sprag_keys::Key;
-use sprag_store::{Changes, RowName, Rows, Store, StoreError};
+use sprag_store::{BackendKind, Changes, RowName, Rows, Store, StoreError};
 
 const HOME: &str = "SPRAG_TEST_KILL_HOME";
 const KILLS: usize = 20;
@@ -86,17 +86,22 @@ fn spawn(home: &Path) -> (Child, mpsc::Receiver<u64>) {
     (child, told)
 }
 
+#[cfg(feature = "sled")]
 #[test]
 fn killed_store_holds_what_was_acknowledged_and_at_most_one_commit_more() {
+    kill(BackendKind::Sled);
+}
+
+#[cfg(feature = "redb")]
+#[test]
+fn killed_store_in_redb_holds_what_was_acknowledged_and_at_most_one_commit_more() {
+    kill(BackendKind::Redb);
+}
+
+fn kill(kind: BackendKind) {
     let dir = tempfile::tempdir().unwrap();
-    drop(
-        Store::create(
-            dir.path(),
-            &Key::raw([7; 32]),
-            ChaCha20Rng::from_seed([1; 32]),
-        )
-        .unwrap(),
-    );
+    let (key, rng) = (Key::raw([7; 32]), ChaCha20Rng::from_seed([1; 32]));
+    drop(Store::create_in(dir.path(), &key, kind, rng).unwrap());
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
     let mut acked = 0;
     for kill in 0..KILLS {
