@@ -39,6 +39,9 @@ pub enum StoreError {
     /// The store is kept in a database that this build does not have. Turn the feature of that name on.
     #[error("store is kept in {}, which this build does not have", .0.name())]
     MissingBackend(BackendKind),
+    /// The store is in no directory of its own: whoever keeps its rows has to renew them.
+    #[error("store is in no directory and cannot be renewed")]
+    NotRenewable,
     /// An earlier commit failed, so that its outcome is unknown. Close the store, open it again, and read anew.
     #[error("an earlier commit failed; open the store again")]
     Poisoned,

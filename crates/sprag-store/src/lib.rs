@@ -32,8 +32,10 @@
 //! A program that is built with `panic = "abort"` dies where this crate would report damage: databases panic on damaged files.
 //! Before a second attempt at a store that was reported damaged, copy its directory: opening may rewrite it.
 //!
-//! What it does not do: it cannot see that a whole store was put back to an older state, and it does not erase what the
-//! medium below keeps of overwritten rows.
+//! Databases keep overwritten rows for long. [`Store::renew`] moves the live ones into a new epoch, under a new key, and
+//! destroys the old one; somebody has to call it now and then.
+//!
+//! What it does not do: it cannot see that a whole store was put back to an older state.
 #![forbid(unsafe_code)]
 
 mod backend;

@@ -1,7 +1,8 @@
 //! The manifest: what a store is opened with. Its bytes, not its file.
 //!
 //! ```text
-//! magic(8) "SPRAG\0st" ‖ version u16 ‖ store id(16) ‖ epoch u64 ‖ backend u8 ‖ key slot(29)      associated data
+//! magic(8) "SPRAG\0st" ‖ version u16 ‖ store id(16) ‖ epoch u64 ‖ backend u8 ‖ begun sequence u64, time u64
+//! ‖ key slot(29)                                                       so far the associated data
 //! ‖ seal(unlock key, "Sprag/1 store manifest", storage key(32) ‖ names key(32))          96 bytes
 //! ‖ SHA-256 of all of the above (32)
 //! ```
@@ -23,7 +24,7 @@ pub const MANIFEST_LEN: usize = HEADER_LEN + WRAPPED_LEN + HASH_LEN;
 const MAGIC: &[u8; 8] = b"SPRAG\0st";
 const VERSION: u16 = 1;
 const ID_LEN: usize = 16;
-const HEADER_LEN: usize = MAGIC.len() + 2 + ID_LEN + 8 + 1 + KeySlot::LEN;
+const HEADER_LEN: usize = MAGIC.len() + 2 + ID_LEN + 8 + 1 + 16 + KeySlot::LEN;
 const KEY_LEN: usize = 32;
 const WRAPPED_LEN: usize = 2 * KEY_LEN + 32;
 const HASH_LEN: usize = 32;
@@ -66,6 +67,13 @@ impl BackendKind {
     }
 }
 
+/// When an epoch began: the commit that it took over, and the time in seconds of Unix.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) sequence: u64,
+    pub(crate) time: u64,
+}
+
 /// The keys of a store: one of its epoch, for rows, and one of its lifetime, for names.
 pub struct StoreKeys {
     store_id: [u8; ID_LEN],
@@ -87,6 +95,19 @@ impl StoreKeys {
         rng.fill_bytes(&mut keys.store_id);
         rng.fill_bytes(keys.storage.as_mut_slice());
         rng.fill_bytes(keys.names.as_mut_slice());
+        keys
+    }
+
+    /// Keys of the same store in the epoch after this one. Draws 32 bytes.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn next_epoch(&self, rng: &mut (impl CryptoRng + ?Sized)) -> Self {
+        let mut keys = Self {
+            store_id: self.store_id,
+            epoch: self.epoch.saturating_add(1),
+            storage: Zeroizing::default(),
+            names: self.names.clone(),
+        };
+        rng.fill_bytes(keys.storage.as_mut_slice());
         keys
     }
 
@@ -124,6 +145,7 @@ impl fmt::Debug for StoreKeys {
 pub struct Manifest {
     epoch: u64,
     backend: Option<BackendKind>,
+    begun: Begun,
     slot: KeySlot,
     bytes: [u8; MANIFEST_LEN],
 }
@@ -140,13 +162,14 @@ impl Manifest {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<Self, StoreError> {
         let (slot, unlock) = key.new_slot(rng)?;
-        Self::seal(keys, None, &slot, &unlock, rng)
+        Self::seal(keys, None, Begun::default(), &slot, &unlock, rng)
     }
 
     /// Wraps the keys of a store under a slot and the key that it gave.
     pub(crate) fn seal(
         keys: &StoreKeys,
         backend: Option<BackendKind>,
+        begun: Begun,
         slot: &KeySlot,
         unlock: &UnlockKey,
         rng: &mut (impl CryptoRng + ?Sized),
@@ -157,6 +180,8 @@ impl Manifest {
         bytes.extend_from_slice(&keys.store_id);
         bytes.extend_from_slice(&keys.epoch.to_be_bytes());
         bytes.push(BackendKind::code(backend));
+        bytes.extend_from_slice(&begun.sequence.to_be_bytes());
+        bytes.extend_from_slice(&begun.time.to_be_bytes());
         bytes.extend_from_slice(&slot.to_bytes());
         let mut secret = Zeroizing::new([0; 2 * KEY_LEN]);
         let (storage, names) = secret.split_at_mut(KEY_LEN);
@@ -168,6 +193,7 @@ impl Manifest {
         Ok(Self {
             epoch: keys.epoch,
             backend,
+            begun,
             slot: slot.clone(),
             bytes: bytes
                 .try_into()
@@ -196,10 +222,16 @@ impl Manifest {
         let (_store_id, rest) = rest.split_first_chunk::<ID_LEN>().ok_or(DAMAGED)?;
         let (epoch, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
         let (backend, rest) = rest.split_first().ok_or(DAMAGED)?;
+        let (sequence, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+        let (time, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
         let slot = rest.first_chunk::<{ KeySlot::LEN }>().ok_or(DAMAGED)?;
         Ok(Self {
             epoch: u64::from_be_bytes(*epoch),
             backend: BackendKind::from_code(*backend)?,
+            begun: Begun {
+                sequence: u64::from_be_bytes(*sequence),
+                time: u64::from_be_bytes(*time),
+            },
             slot: KeySlot::from_bytes(slot)?,
             bytes: *bytes,
         })
@@ -223,20 +255,36 @@ impl Manifest {
         self.backend
     }
 
+    /// When the epoch began. To be believed once the manifest was unlocked.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn begun(&self) -> Begun {
+        self.begun
+    }
+
+    /// How the key is to be made.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn slot(&self) -> &KeySlot {
+        &self.slot
+    }
+
     /// Unwraps the keys of the store.
     ///
     /// # Errors
     ///
     /// [`StoreError::WrongKey`] if this key does not open it, [`StoreError::Key`] if the key cannot be had.
     pub fn unlock(&self, key: &Key) -> Result<StoreKeys, StoreError> {
+        self.unlock_with(&key.unlock(&self.slot)?)
+    }
+
+    /// Unwraps the keys of the store with what the slot gave.
+    pub(crate) fn unlock_with(&self, unlock: &UnlockKey) -> Result<StoreKeys, StoreError> {
         const INTERNAL: StoreError = StoreError::Internal("manifest has another size");
-        let unlock = key.unlock(&self.slot)?;
         let (header, rest) = self
             .bytes
             .split_first_chunk::<HEADER_LEN>()
             .ok_or(INTERNAL)?;
         let wrapped = rest.first_chunk::<WRAPPED_LEN>().ok_or(INTERNAL)?;
-        let secret = sealer(&unlock)
+        let secret = sealer(unlock)
             .open(labels::MANIFEST, header, wrapped)
             .map_err(|_| StoreError::WrongKey)?;
         let (storage, names) = secret.split_first_chunk::<KEY_LEN>().ok_or(INTERNAL)?;
@@ -257,6 +305,8 @@ impl fmt::Debug for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manifest")
             .field("epoch", &self.epoch)
+            .field("backend", &self.backend)
+            .field("begun", &self.begun)
             .finish_non_exhaustive()
     }
 }
@@ -338,7 +388,8 @@ mod tests {
         let keys = StoreKeys::generate(&mut rng);
         let (slot, unlock) = Key::raw([1; 32]).new_slot(&mut rng).unwrap();
         for backend in [None, Some(BackendKind::Sled), Some(BackendKind::Redb)] {
-            let manifest = Manifest::seal(&keys, backend, &slot, &unlock, &mut rng).unwrap();
+            let manifest =
+                Manifest::seal(&keys, backend, Begun::default(), &slot, &unlock, &mut rng).unwrap();
             let read = Manifest::from_bytes(manifest.as_bytes()).unwrap();
             assert_eq!(read.backend(), backend);
             // Whoever writes another one in makes a manifest that does not open.
