@@ -277,6 +277,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::backend::Batch;
     use crate::rows::{Changes, RowName, Rows};
     use crate::store::Store;
 
@@ -804,6 +805,30 @@ mod tests {
         assert!(matches!(store.renew(), Err(StoreError::Closed)));
         assert!(matches!(store.change_key(&key()), Err(StoreError::Closed)));
         assert_filled(&open(dir.path()));
+    }
+
+    #[test]
+    fn damage_below_an_open_store_is_found_by_the_renewal_and_not_carried_over() {
+        for &(from, to) in WAYS {
+            for lost in [true, false] {
+                let (dir, store) = filled(from);
+                let (mut batch, live) = (Batch::after(store.commit_sequence()), store.0.live());
+                let (name, mut sealed) = sealed_rows(&store).pop_last().unwrap();
+                match lost {
+                    true => batch.delete(name),
+                    false => {
+                        sealed[40] ^= 1;
+                        batch.put(name, sealed);
+                    }
+                }
+                live.backend.submit(batch, Box::new(|_| {}));
+                drop(live);
+                let renewed = store.0.renew(Some(to), None);
+                assert!(matches!(renewed, Err(StoreError::Damaged(_))));
+                assert!(matches!(store.renew(), Err(StoreError::Poisoned)));
+                assert_eq!(names(dir.path()), ["MANIFEST", "epoch-00000001"]);
+            }
+        }
     }
 
     #[test]
