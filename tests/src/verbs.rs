@@ -9,7 +9,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sprag::{Client, Error, Failure, InboxId, MessageId, Pending, TaskId};
+use sprag::{Client, Error, Failure, InboxId, Key, MessageId, Pending, TaskId};
 
 /// Longer than anything takes.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -71,6 +71,8 @@ pub fn further_verbs(client: &Client) -> Vec<(&'static str, Result<(), Error>)> 
         ("new_message_id", client.new_message_id().map(|_| ())),
         ("accept", client.accept("bob")),
         ("reset", client.reset("bob")),
+        ("renew", client.renew()),
+        ("change_key", client.change_key(Key::raw([9; 32]))),
         ("changed", soon(client.start().changed(0)).map(|_| ())),
         ("supply_pre_key_state", client.supply_pre_key_state(b"")),
         // The blocking forms.

@@ -65,6 +65,18 @@ impl Blinder {
         Physical { key, inner }
     }
 
+    /// The physical name in this epoch of a row that had another in an earlier one; `None` if that was none.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn rename(&self, key: &[u8], inner: Option<&Inner>) -> Option<Vec<u8>> {
+        let Some(inner) = inner else {
+            return Some(key.to_vec());
+        };
+        let (table, rest) = key.split_first()?;
+        let (_, suffix) = rest.split_first_chunk::<BLIND_LEN>()?;
+        let blinded = half(&hmac(self.blinding.as_slice(), &[inner]));
+        Some([&[*table], blinded.as_slice(), suffix].concat())
+    }
+
     fn owner(&self, owner: &[u8]) -> Blinded {
         if let Some(blinded) = lock(&self.known).get(owner) {
             return *blinded;

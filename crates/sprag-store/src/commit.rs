@@ -39,6 +39,28 @@ pub(crate) trait Disk: Send + Sync + 'static {
     fn sync(&self) -> Result<(), BackendError>;
 }
 
+impl Disk for Box<dyn Disk> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        (**self).get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError> {
+        (**self).scan(prefix, visit)
+    }
+
+    fn apply(&self, sequence: u64, rows: &RowMap) -> Result<(), BackendError> {
+        (**self).apply(sequence, rows)
+    }
+
+    fn flush(&self) -> Result<(), BackendError> {
+        (**self).flush()
+    }
+
+    fn sync(&self) -> Result<(), BackendError> {
+        (**self).sync()
+    }
+}
+
 /// A backend that commits in groups to a [`Disk`].
 pub(crate) struct Committer<D: Disk> {
     shared: Arc<Shared<D>>,

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use crate::manifest::BackendKind;
+
 /// The foreign error behind one of ours. Shared, because one failed commit answers many callers.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
@@ -34,6 +36,12 @@ pub enum StoreError {
     /// The store was written by a newer version. Update.
     #[error("store has an unknown version")]
     UnsupportedVersion,
+    /// The store is kept in a database that this build does not have. Turn the feature of that name on.
+    #[error("store is kept in {}, which this build does not have", .0.name())]
+    MissingBackend(BackendKind),
+    /// The store is in no directory of its own: whoever keeps its rows has to renew them.
+    #[error("store is in no directory and cannot be renewed")]
+    NotRenewable,
     /// An earlier commit failed, so that its outcome is unknown. Close the store, open it again, and read anew.
     #[error("an earlier commit failed; open the store again")]
     Poisoned,

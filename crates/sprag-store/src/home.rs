@@ -3,6 +3,7 @@
 //! ```text
 //! home/LOCK              locked while the store is open; holds the number of the process that has it open
 //! home/MANIFEST          the wrapped keys, and which epoch is the live one
+//! home/MANIFEST.tmp      the next one, there only while it is written
 //! home/CREATING          there only while the store is made
 //! home/epoch-00000001/   the database
 //! ```
@@ -12,15 +13,15 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::StoreError;
-use crate::commit::Committer;
-use crate::manifest::{MANIFEST_LEN, Manifest};
-use crate::sled::{Expect, SledDisk};
+use crate::commit::{Committer, Disk};
+use crate::disk::{self, Expect};
+use crate::manifest::{BackendKind, MANIFEST_LEN, Manifest};
 use crate::sys::{
-    LockFile, create_private_dir, names_in, read_file, remove_dir, remove_file, replace_file,
-    sync_dir,
+    LockFile, Retired, aside, create_private_dir, names_in, read_file, remove_dir, remove_file,
+    rename_aside, replace_file, sync_dir, write_aside,
 };
 
 const LOCK: &str = "LOCK";
@@ -55,10 +56,15 @@ impl Home {
     }
 
     /// Makes the database of an epoch.
-    pub(crate) fn create_epoch(&self, epoch: u64) -> Result<Committer<SledDisk>, StoreError> {
+    pub(crate) fn create_epoch(
+        &self,
+        epoch: u64,
+        kind: BackendKind,
+    ) -> Result<Box<dyn Disk>, StoreError> {
         let dir = self.epoch_path(epoch);
         create_private_dir(&dir).map_err(StoreError::io)?;
-        SledDisk::open(&dir, Expect::Nothing, Arc::clone(&self.lock))
+        let (disk, _) = disk::open(kind, &dir, Expect::Nothing, Arc::clone(&self.lock))?;
+        Ok(disk)
     }
 
     /// Makes the store one that exists, once its first commit is durable.
@@ -98,18 +104,73 @@ impl Home {
     }
 
     /// Opens the database of an epoch.
-    pub(crate) fn open_epoch(&self, epoch: u64) -> Result<Committer<SledDisk>, StoreError> {
+    pub(crate) fn open_epoch(
+        &self,
+        epoch: u64,
+        kind: BackendKind,
+    ) -> Result<Committer<Box<dyn Disk>>, StoreError> {
         let dir = self.epoch_path(epoch);
         if !dir.is_dir() {
             return Err(StoreError::Damaged("the database is missing"));
         }
-        SledDisk::open(&dir, Expect::Database, Arc::clone(&self.lock))
+        let (disk, last) = disk::open(kind, &dir, Expect::Database, Arc::clone(&self.lock))?;
+        Ok(Committer::start(disk, last)?)
     }
 
     /// Removes what is left of a creation and of other epochs, once the manifest proved right.
     pub(crate) fn tidy(&self, epoch: u64) -> Result<(), StoreError> {
-        remove_file(&self.path, CREATING).map_err(StoreError::io)?;
+        remove_file(&self.path, CREATING)
+            .and_then(|()| remove_file(&self.path, &aside(MANIFEST)))
+            .map_err(StoreError::io)?;
         self.remove_epochs_but(Some(epoch))
+    }
+
+    /// The directory, for later.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            path: self.path.clone(),
+            lock: Arc::downgrade(&self.lock),
+        }
+    }
+
+    /// Removes what a renewal into an epoch left that did not come to its end.
+    pub(crate) fn remove_rest_of_renewal(&self, epoch: u64) -> Result<(), StoreError> {
+        let remove = || {
+            remove_file(&self.path, &aside(MANIFEST))?;
+            let dir = self.epoch_path(epoch);
+            if dir.exists() {
+                remove_dir(&dir)?;
+                sync_dir(&self.path)?;
+            }
+            Ok(())
+        };
+        remove().map_err(StoreError::io)
+    }
+
+    /// The manifest that is about to be replaced.
+    pub(crate) fn manifest_to_retire(&self) -> Result<Retired, StoreError> {
+        Retired::open(&self.path.join(MANIFEST)).map_err(StoreError::io)
+    }
+
+    /// Writes a manifest, synced, that does not count yet.
+    pub(crate) fn write_manifest_aside(&self, manifest: &Manifest) -> Result<(), StoreError> {
+        write_aside(&self.path, MANIFEST, manifest.as_bytes()).map_err(StoreError::io)
+    }
+
+    /// Makes the manifest that was written aside the one that counts, for good after a sync.
+    pub(crate) fn rename_manifest(&self) -> Result<(), StoreError> {
+        rename_aside(&self.path, MANIFEST).map_err(StoreError::io)
+    }
+
+    /// Makes the names in the directory durable.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        sync_dir(&self.path).map_err(StoreError::io)
+    }
+
+    /// Makes the names of an epoch's files durable, and its own.
+    pub(crate) fn sync_epoch(&self, epoch: u64) -> Result<(), StoreError> {
+        sync_dir(&self.epoch_path(epoch)).map_err(StoreError::io)?;
+        self.sync()
     }
 
     fn lock(path: &Path) -> Result<Self, StoreError> {
@@ -141,6 +202,23 @@ impl Home {
 impl fmt::Debug for Home {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Home").finish_non_exhaustive()
+    }
+}
+
+/// A directory that is locked as long as its database is open. Holding it holds no lock: a forked child may drop it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    lock: Weak<LockFile>,
+}
+
+impl Place {
+    /// The directory, if it is still locked.
+    pub(crate) fn home(&self) -> Option<Home> {
+        Some(Home {
+            path: self.path.clone(),
+            lock: self.lock.upgrade()?,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sprag's store: sealed rows, atomic ordered commits, sled and memory backends.
+//! Sprag's store: sealed rows, atomic ordered commits, sled, redb and memory backends.
 //!
 //! The layers above read [`Rows`] and gather [`Changes`]; the [`Store`] seals them, blinds the names of owners, and
 //! commits each set of changes atomically, in order, before anything that depends on it may leave the process:
@@ -27,28 +27,34 @@
 //! ```
 //!
 //! Places to keep rows are a [`Backend`], or the smaller [`Sink`]; both can be checked with [`conformance`]. The feature
-//! `sled` (on by default) brings the one in a directory. Without it this crate touches no file.
+//! `sled` (on by default) brings one in a directory, the feature `redb` another. Without both this crate touches no file.
 //!
-//! A program that is built with `panic = "abort"` dies where this crate would report damage: sled panics on damaged files.
+//! A program that is built with `panic = "abort"` dies where this crate would report damage: databases panic on damaged files.
 //! Before a second attempt at a store that was reported damaged, copy its directory: opening may rewrite it.
 //!
-//! What it does not do: it cannot see that a whole store was put back to an older state, and it does not erase what the
-//! medium below keeps of overwritten rows.
+//! Databases keep overwritten rows for long. [`Store::renew`] moves the live ones into a new epoch, under a new key, and
+//! destroys the old one; somebody has to call it now and then.
+//!
+//! What it does not do: it cannot see that a whole store was put back to an older state.
 #![forbid(unsafe_code)]
 
 mod backend;
 mod blind;
 mod cache;
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod commit;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod conformance;
+#[cfg(any(feature = "sled", feature = "redb"))]
+mod disk;
 mod error;
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod home;
 mod labels;
 mod manifest;
 mod memory;
+#[cfg(feature = "redb")]
+mod redb;
 mod rows;
 mod sealed;
 mod sink;
@@ -59,7 +65,7 @@ mod sys;
 
 pub use backend::{BACKEND_TABLES, Backend, BackendError, Batch, Completion, MAX_SEALED, RowMap};
 pub use error::{Cause, StoreError};
-pub use manifest::{MANIFEST_LEN, Manifest, StoreKeys};
+pub use manifest::{BackendKind, MANIFEST_LEN, Manifest, StoreKeys};
 pub use memory::{Forget, MemoryBackend};
 pub use rows::{
     Changes, MAX_ROW, MAX_SUFFIX, META_TABLE, MemoryRows, RowName, Rows, Staged, Visit,

@@ -1,12 +1,13 @@
 //! The manifest: what a store is opened with. Its bytes, not its file.
 //!
 //! ```text
-//! magic(8) "SPRAG\0st" ‖ version u16 ‖ store id(16) ‖ epoch u64 ‖ key slot(29)      associated data of the seal
+//! magic(8) "SPRAG\0st" ‖ version u16 ‖ store id(16) ‖ epoch u64 ‖ backend u8 ‖ begun sequence u64, time u64
+//! ‖ key slot(29)                                                       so far the associated data
 //! ‖ seal(unlock key, "Sprag/1 store manifest", storage key(32) ‖ names key(32))          96 bytes
 //! ‖ SHA-256 of all of the above (32)
 //! ```
 //!
-//! The seal authenticates everything before it; the hash is there to tell a damaged manifest from a wrong key.
+//! The backend is 1 for sled, 2 for redb, 0 where whoever keeps the manifest knows. The seal authenticates everything before it; the hash is there to tell a damaged manifest from a wrong key.
 
 use std::fmt;
 
@@ -23,10 +24,55 @@ pub const MANIFEST_LEN: usize = HEADER_LEN + WRAPPED_LEN + HASH_LEN;
 const MAGIC: &[u8; 8] = b"SPRAG\0st";
 const VERSION: u16 = 1;
 const ID_LEN: usize = 16;
-const HEADER_LEN: usize = MAGIC.len() + 2 + ID_LEN + 8 + KeySlot::LEN;
+const HEADER_LEN: usize = MAGIC.len() + 2 + ID_LEN + 8 + 1 + 16 + KeySlot::LEN;
 const KEY_LEN: usize = 32;
 const WRAPPED_LEN: usize = 2 * KEY_LEN + 32;
 const HASH_LEN: usize = 32;
+
+/// The databases that a store in a directory can be kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendKind {
+    /// sled 0.34, of the feature `sled`.
+    Sled,
+    /// redb 4, of the feature `redb`.
+    Redb,
+}
+
+impl BackendKind {
+    /// The name, as that of the feature.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Redb => "redb",
+        }
+    }
+
+    fn code(kind: Option<Self>) -> u8 {
+        match kind {
+            None => 0,
+            Some(Self::Sled) => 1,
+            Some(Self::Redb) => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Option<Self>, StoreError> {
+        match code {
+            0 => Ok(None),
+            1 => Ok(Some(Self::Sled)),
+            2 => Ok(Some(Self::Redb)),
+            _ => Err(StoreError::UnsupportedVersion),
+        }
+    }
+}
+
+/// When an epoch began: the commit that it took over, and the time in seconds of Unix.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) sequence: u64,
+    pub(crate) time: u64,
+}
 
 /// The keys of a store: one of its epoch, for rows, and one of its lifetime, for names.
 pub struct StoreKeys {
@@ -49,6 +95,19 @@ impl StoreKeys {
         rng.fill_bytes(&mut keys.store_id);
         rng.fill_bytes(keys.storage.as_mut_slice());
         rng.fill_bytes(keys.names.as_mut_slice());
+        keys
+    }
+
+    /// Keys of the same store in the epoch after this one. Draws 32 bytes.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn next_epoch(&self, rng: &mut (impl CryptoRng + ?Sized)) -> Self {
+        let mut keys = Self {
+            store_id: self.store_id,
+            epoch: self.epoch.saturating_add(1),
+            storage: Zeroizing::default(),
+            names: self.names.clone(),
+        };
+        rng.fill_bytes(keys.storage.as_mut_slice());
         keys
     }
 
@@ -85,12 +144,14 @@ impl fmt::Debug for StoreKeys {
 #[derive(Clone)]
 pub struct Manifest {
     epoch: u64,
+    backend: Option<BackendKind>,
+    begun: Begun,
     slot: KeySlot,
     bytes: [u8; MANIFEST_LEN],
 }
 
 impl Manifest {
-    /// Wraps the keys of a store under a new slot of `key`.
+    /// Wraps the keys of a store under a new slot of `key`, for whoever keeps rows and manifest in a place of their own.
     ///
     /// # Errors
     ///
@@ -101,22 +162,39 @@ impl Manifest {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<Self, StoreError> {
         let (slot, unlock) = key.new_slot(rng)?;
+        Self::seal(keys, None, Begun::default(), &slot, &unlock, rng)
+    }
+
+    /// Wraps the keys of a store under a slot and the key that it gave.
+    pub(crate) fn seal(
+        keys: &StoreKeys,
+        backend: Option<BackendKind>,
+        begun: Begun,
+        slot: &KeySlot,
+        unlock: &UnlockKey,
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> Result<Self, StoreError> {
         let mut bytes = Vec::with_capacity(MANIFEST_LEN);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_be_bytes());
         bytes.extend_from_slice(&keys.store_id);
         bytes.extend_from_slice(&keys.epoch.to_be_bytes());
+        bytes.push(BackendKind::code(backend));
+        bytes.extend_from_slice(&begun.sequence.to_be_bytes());
+        bytes.extend_from_slice(&begun.time.to_be_bytes());
         bytes.extend_from_slice(&slot.to_bytes());
         let mut secret = Zeroizing::new([0; 2 * KEY_LEN]);
         let (storage, names) = secret.split_at_mut(KEY_LEN);
         storage.copy_from_slice(keys.storage.as_slice());
         names.copy_from_slice(keys.names.as_slice());
-        let wrapped = sealer(&unlock).seal(labels::MANIFEST, &bytes, secret.as_slice(), rng);
+        let wrapped = sealer(unlock).seal(labels::MANIFEST, &bytes, secret.as_slice(), rng);
         bytes.extend_from_slice(&wrapped);
         bytes.extend_from_slice(&sha256(&[&bytes]));
         Ok(Self {
             epoch: keys.epoch,
-            slot,
+            backend,
+            begun,
+            slot: slot.clone(),
             bytes: bytes
                 .try_into()
                 .map_err(|_| StoreError::Internal("manifest has another size"))?,
@@ -143,9 +221,17 @@ impl Manifest {
         }
         let (_store_id, rest) = rest.split_first_chunk::<ID_LEN>().ok_or(DAMAGED)?;
         let (epoch, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+        let (backend, rest) = rest.split_first().ok_or(DAMAGED)?;
+        let (sequence, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+        let (time, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
         let slot = rest.first_chunk::<{ KeySlot::LEN }>().ok_or(DAMAGED)?;
         Ok(Self {
             epoch: u64::from_be_bytes(*epoch),
+            backend: BackendKind::from_code(*backend)?,
+            begun: Begun {
+                sequence: u64::from_be_bytes(*sequence),
+                time: u64::from_be_bytes(*time),
+            },
             slot: KeySlot::from_bytes(slot)?,
             bytes: *bytes,
         })
@@ -163,20 +249,42 @@ impl Manifest {
         self.epoch
     }
 
+    /// The database that the rows are in, if it is one of this crate's. To be believed once the manifest was unlocked.
+    #[must_use]
+    pub fn backend(&self) -> Option<BackendKind> {
+        self.backend
+    }
+
+    /// When the epoch began. To be believed once the manifest was unlocked.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn begun(&self) -> Begun {
+        self.begun
+    }
+
+    /// How the key is to be made.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn slot(&self) -> &KeySlot {
+        &self.slot
+    }
+
     /// Unwraps the keys of the store.
     ///
     /// # Errors
     ///
     /// [`StoreError::WrongKey`] if this key does not open it, [`StoreError::Key`] if the key cannot be had.
     pub fn unlock(&self, key: &Key) -> Result<StoreKeys, StoreError> {
+        self.unlock_with(&key.unlock(&self.slot)?)
+    }
+
+    /// Unwraps the keys of the store with what the slot gave.
+    pub(crate) fn unlock_with(&self, unlock: &UnlockKey) -> Result<StoreKeys, StoreError> {
         const INTERNAL: StoreError = StoreError::Internal("manifest has another size");
-        let unlock = key.unlock(&self.slot)?;
         let (header, rest) = self
             .bytes
             .split_first_chunk::<HEADER_LEN>()
             .ok_or(INTERNAL)?;
         let wrapped = rest.first_chunk::<WRAPPED_LEN>().ok_or(INTERNAL)?;
-        let secret = sealer(&unlock)
+        let secret = sealer(unlock)
             .open(labels::MANIFEST, header, wrapped)
             .map_err(|_| StoreError::WrongKey)?;
         let (storage, names) = secret.split_first_chunk::<KEY_LEN>().ok_or(INTERNAL)?;
@@ -197,6 +305,8 @@ impl fmt::Debug for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manifest")
             .field("epoch", &self.epoch)
+            .field("backend", &self.backend)
+            .field("begun", &self.begun)
             .finish_non_exhaustive()
     }
 }
@@ -270,6 +380,36 @@ mod tests {
             read.unlock(&Key::raw([1; 32])),
             Err(StoreError::WrongKey)
         ));
+    }
+
+    #[test]
+    fn backend_stands_in_the_manifest_and_an_unknown_one_is_told_apart_from_damage() {
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let keys = StoreKeys::generate(&mut rng);
+        let (slot, unlock) = Key::raw([1; 32]).new_slot(&mut rng).unwrap();
+        for backend in [None, Some(BackendKind::Sled), Some(BackendKind::Redb)] {
+            let manifest =
+                Manifest::seal(&keys, backend, Begun::default(), &slot, &unlock, &mut rng).unwrap();
+            let read = Manifest::from_bytes(manifest.as_bytes()).unwrap();
+            assert_eq!(read.backend(), backend);
+            // Whoever writes another one in makes a manifest that does not open.
+            for (code, refused) in [(1, false), (3, true)] {
+                let mut bytes = manifest.as_bytes()[..MANIFEST_LEN - HASH_LEN].to_vec();
+                if std::mem::replace(&mut bytes[34], code) == code {
+                    continue;
+                }
+                bytes.extend_from_slice(&sha256(&[&bytes]));
+                match Manifest::from_bytes(&bytes) {
+                    Ok(read) => assert!(
+                        !refused
+                            && matches!(read.unlock(&Key::raw([1; 32])), Err(StoreError::WrongKey))
+                    ),
+                    Err(error) => {
+                        assert!(refused && matches!(error, StoreError::UnsupportedVersion))
+                    }
+                }
+            }
+        }
     }
 
     #[test]

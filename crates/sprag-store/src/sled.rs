@@ -7,10 +7,8 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -18,21 +16,13 @@ use ::sled::{Config, Db, Error, Mode, Tree};
 
 use crate::StoreError;
 use crate::backend::{BACKEND_TABLES, BackendError, RowMap};
-use crate::commit::{Committer, Disk};
+use crate::commit::Disk;
+use crate::disk::{CACHE, Expect, SEQUENCE_KEY, check_files, from_io, in_time};
 use crate::rows::Visit;
 use crate::sys::{LockFile, names_in, remove_file, sync_dir};
 
 /// The one tree.
 const TREE: &str = "v1";
-
-/// The row with the number of the last batch.
-const SEQUENCE_KEY: [u8; 1] = [0xff];
-
-/// What sled keeps in memory, roughly.
-const CACHE: u64 = 16 * 1024 * 1024;
-
-/// No open was ever seen to hang; if one does, it shall not hang its caller.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long sled may take to let its file go. Milliseconds, as far as was seen.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,24 +35,15 @@ pub(crate) struct SledDisk {
     _lock: Arc<LockFile>,
 }
 
-/// Whether a database is to be made or to be found.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expect {
-    /// The directory is empty.
-    Nothing,
-    /// The directory was filled by a store: anything missing is damage.
-    Database,
-}
-
 impl SledDisk {
     /// Opens the database in a directory that is ours by `lock`.
     pub(crate) fn open(
         dir: &Path,
         expect: Expect,
         lock: Arc<LockFile>,
-    ) -> Result<Committer<Self>, StoreError> {
+    ) -> Result<Self, StoreError> {
         if expect == Expect::Database {
-            check_files(dir)?;
+            check_files(dir, &["db", "conf"])?;
         }
         remove_torn_snapshots(dir).map_err(StoreError::io)?;
         if expect == Expect::Database {
@@ -79,28 +60,7 @@ impl SledDisk {
         if expect == Expect::Nothing {
             sync_dir(dir).map_err(StoreError::io)?;
         }
-        match disk.last(expect) {
-            Ok(last) => Ok(Committer::start(disk, last)?),
-            Err(error) => {
-                // A damaged database may panic when it goes, too.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(disk)));
-                Err(error)
-            }
-        }
-    }
-
-    /// The number of the last batch, 0 in a fresh database.
-    fn last(&self, expect: Expect) -> Result<u64, StoreError> {
-        match (guarded(|| self.tree.get(SEQUENCE_KEY))?, expect) {
-            (None, Expect::Nothing) => Ok(0),
-            (Some(last), Expect::Database) => {
-                let last = last.as_ref().try_into();
-                Ok(u64::from_be_bytes(
-                    last.map_err(|_| StoreError::Damaged("sequence number"))?,
-                ))
-            }
-            _ => Err(StoreError::Damaged("rows are missing")),
-        }
+        Ok(disk)
     }
 }
 
@@ -173,21 +133,6 @@ impl Drop for Log {
     }
 }
 
-/// What sled would take for a new database is, in the place of an old one, damage.
-fn check_files(dir: &Path) -> Result<(), StoreError> {
-    for name in ["db", "conf"] {
-        match std::fs::metadata(dir.join(name)) {
-            Ok(meta) if meta.is_file() && meta.len() > 0 => {}
-            Ok(_) => return Err(StoreError::Damaged("a file of the database is empty")),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(StoreError::Damaged("a file of the database is missing"));
-            }
-            Err(error) => return Err(StoreError::io(error)),
-        }
-    }
-    Ok(())
-}
-
 /// A crash while sled opens can leave a half-written snapshot, which it would then take for the newest, for ever.
 fn remove_torn_snapshots(dir: &Path) -> std::io::Result<()> {
     for name in names_in(dir)? {
@@ -199,64 +144,30 @@ fn remove_torn_snapshots(dir: &Path) -> std::io::Result<()> {
 }
 
 fn open_in_time(dir: PathBuf, expect: Expect) -> Result<(Db, Tree), StoreError> {
-    let (tell, told) = mpsc::channel();
-    thread::Builder::new()
-        .name("sprag-open".into())
-        .spawn(move || {
-            let opened = guarded(|| {
-                let db = Config::new()
-                    .path(&dir)
-                    .cache_capacity(CACHE)
-                    .mode(Mode::LowSpace)
-                    .flush_every_ms(None)
-                    .open()?;
-                if expect == Expect::Database
-                    && !db.tree_names().iter().any(|name| name == TREE.as_bytes())
-                {
-                    return Ok(None);
-                }
-                let tree = db.open_tree(TREE)?;
-                Ok(Some((db, tree)))
-            });
-            // Nobody listens any more after the time-out; what was opened is then closed.
-            let _ = tell.send(opened);
-        })
-        .map_err(StoreError::io)?;
-    match told.recv_timeout(OPEN_TIMEOUT) {
-        // sled has many words for files that it did not write so.
-        Ok(Err(StoreError::Backend(_))) => Err(StoreError::Damaged("the database does not open")),
-        Ok(opened) => opened?.ok_or(StoreError::Damaged("the table of rows is missing")),
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(StoreError::TimedOut),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            Err(StoreError::Damaged("the database gave up"))
+    in_time(move || {
+        let config = Config::new()
+            .path(&dir)
+            .cache_capacity(CACHE.into())
+            .mode(Mode::LowSpace)
+            .flush_every_ms(None);
+        let db = config.open().map_err(|error| match error {
+            Error::Io(error) if error.to_string().contains("could not acquire lock") => {
+                BackendError::StoreInUse
+            }
+            error => from_sled(error),
+        })?;
+        if expect == Expect::Database && !db.tree_names().iter().any(|name| name == TREE.as_bytes())
+        {
+            return Err(BackendError::Damaged("the table of rows is missing"));
         }
-    }
-}
-
-/// Runs a call of sled outside of the committer's guard.
-fn guarded<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        // sled has a lock of its own; ours is held, so whoever has it is no store of ours.
-        Ok(Err(Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-            Err(StoreError::Locked { owner: None })
-        }
-        Ok(Err(error)) => Err(from_sled(error).into()),
-        Err(_) => Err(StoreError::Damaged("the database gave up")),
-    }
+        let tree = db.open_tree(TREE).map_err(from_sled)?;
+        Ok((db, tree))
+    })
 }
 
 fn from_sled(error: Error) -> BackendError {
     match error {
-        Error::Io(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::UnexpectedEof | ErrorKind::InvalidData
-            ) =>
-        {
-            BackendError::Damaged("a file of the database is cut")
-        }
-        Error::Io(error) => error.into(),
+        Error::Io(error) => from_io(error),
         Error::Corruption { .. } => BackendError::Damaged("the database says so"),
         Error::CollectionNotFound(_) => BackendError::Damaged("the table of rows is missing"),
         error => BackendError::Other(Arc::new(error)),
@@ -266,16 +177,22 @@ fn from_sled(error: Error) -> BackendError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance;
+    use crate::commit::Committer;
+    use crate::{BackendKind, conformance, disk};
 
-    fn open(dir: &Path) -> Committer<SledDisk> {
+    fn try_open(dir: &Path, expect: Expect) -> Result<Committer<Box<dyn Disk>>, StoreError> {
+        let lock = Arc::new(LockFile::acquire(&dir.join("LOCK")).unwrap());
+        let (disk, last) = disk::open(BackendKind::Sled, dir, expect, lock)?;
+        Ok(Committer::start(disk, last).unwrap())
+    }
+
+    fn open(dir: &Path) -> Committer<Box<dyn Disk>> {
         let expect = if dir.join("db").exists() {
             Expect::Database
         } else {
             Expect::Nothing
         };
-        let lock = Arc::new(LockFile::acquire(&dir.join("LOCK")).unwrap());
-        SledDisk::open(dir, expect, lock).unwrap()
+        try_open(dir, expect).unwrap()
     }
 
     #[test]
@@ -304,10 +221,7 @@ mod tests {
     fn database_without_its_files_or_rows_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()));
-        let reopen = || {
-            let lock = Arc::new(LockFile::acquire(&dir.path().join("LOCK")).unwrap());
-            SledDisk::open(dir.path(), Expect::Database, lock).map(drop)
-        };
+        let reopen = || try_open(dir.path(), Expect::Database).map(drop);
         // Opened but never committed to: there is no sequence number.
         assert!(matches!(reopen(), Err(StoreError::Damaged(_))));
         std::fs::write(dir.path().join("conf"), []).unwrap();

@@ -1,21 +1,33 @@
 //! The store: rows, sealed and committed.
 
+#[cfg(any(feature = "sled", feature = "redb"))]
+mod renew;
+
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
+#[cfg(any(feature = "sled", feature = "redb"))]
+use sprag_keys::Key;
 use zeroize::Zeroizing;
 
 use crate::backend::{Backend, Batch, Completion, Deferred};
 use crate::blind::{Blinder, Physical};
 use crate::cache::{Cache, Known};
+#[cfg(any(feature = "sled", feature = "redb"))]
+use crate::commit::Committer;
 use crate::error::StoreError;
+#[cfg(any(feature = "sled", feature = "redb"))]
+use crate::home::Home;
 use crate::manifest::StoreKeys;
+#[cfg(any(feature = "sled", feature = "redb"))]
+use crate::manifest::{BackendKind, Begun, Manifest};
 use crate::memory::MemoryBackend;
 use crate::rows::{Changes, META_TABLE, RowName, Rows, Visit};
 use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer, Sum};
@@ -30,12 +42,12 @@ use crate::sys::{lock, process_id};
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    backend: Box<dyn Backend>,
-    sealer: Sealer,
-    blinder: Blinder,
+    live: RwLock<Arc<Live>>,
     state: Mutex<State>,
-    /// Locked last, and never while a backend is called.
-    cache: Mutex<Cache>,
+    /// Held by a renewal from its begin to its end.
+    renewal: Mutex<()>,
+    /// Completions pass here. Shut while a renewal copies and switches.
+    gate: Arc<RwLock<()>>,
     health: Arc<AtomicU8>,
     store_id: [u8; 16],
     /// The process that opened the store. A fork of it would use message keys twice.
@@ -49,10 +61,27 @@ struct Written<'c> {
     mark: Option<Sum>,
 }
 
+/// The epoch that the store is in: a backend, and the keys of its rows. Whoever reads holds on to it.
+struct Live {
+    backend: Box<dyn Backend>,
+    sealer: Sealer,
+    blinder: Blinder,
+    /// Rows of this epoch, opened. Locked last, and never while a backend is called.
+    cache: Mutex<Cache>,
+}
+
 struct State {
     rng: Box<dyn CryptoRng + Send>,
     /// What the last batch submitted says.
     meta: Meta,
+    /// What a renewal needs, of a store in a directory.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    place: Option<renew::Renewable>,
+}
+
+thread_local! {
+    /// Whether this thread runs a completion.
+    static ANSWERING: Cell<bool> = const { Cell::new(false) };
 }
 
 const OPEN: u8 = 0;
@@ -62,16 +91,16 @@ const CLOSED: u8 = 2;
 impl Store {
     /// Makes a store in a directory, which may exist but holds no store. Durable when it returns.
     ///
-    /// `rng` serves all seals of this handle.
+    /// The database is sled if this build has it, else redb. `rng` serves all seals of this handle.
     ///
     /// # Errors
     ///
     /// [`StoreError::Exists`], [`StoreError::Locked`], [`StoreError::Key`], [`StoreError::Damaged`] if the directory holds
     /// a store that lost its manifest, and those of the disk.
-    #[cfg(feature = "sled")]
+    #[cfg(any(feature = "sled", feature = "redb"))]
     pub fn create(
         home: impl AsRef<Path>,
-        key: &sprag_keys::Key,
+        key: &Key,
         rng: impl CryptoRng + Send + 'static,
     ) -> Result<Self, StoreError> {
         Self::create_with(home, key, rng, Changes::new())
@@ -83,20 +112,64 @@ impl Store {
     /// # Errors
     ///
     /// Those of [`create`](Self::create) and of a commit.
-    #[cfg(feature = "sled")]
+    #[cfg(any(feature = "sled", feature = "redb"))]
     pub fn create_with(
         home: impl AsRef<Path>,
-        key: &sprag_keys::Key,
+        key: &Key,
+        rng: impl CryptoRng + Send + 'static,
+        first: Changes,
+    ) -> Result<Self, StoreError> {
+        #[cfg(feature = "sled")]
+        let kind = BackendKind::Sled;
+        #[cfg(not(feature = "sled"))]
+        let kind = BackendKind::Redb;
+        Self::begin(home.as_ref(), key, kind, rng, first)
+    }
+
+    /// Makes a store as [`Store::create`] does, in a database of a kind. [`Store::open`] finds it by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::create`], and [`StoreError::MissingBackend`].
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub fn create_in(
+        home: impl AsRef<Path>,
+        key: &Key,
+        kind: BackendKind,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        Self::begin(home.as_ref(), key, kind, rng, Changes::new())
+    }
+
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    fn begin(
+        home: &Path,
+        key: &Key,
+        kind: BackendKind,
         mut rng: impl CryptoRng + Send + 'static,
         first: Changes,
     ) -> Result<Self, StoreError> {
-        let home = crate::home::Home::begin(home.as_ref())?;
+        let home = Home::begin(home)?;
         let keys = StoreKeys::generate(&mut rng);
-        let manifest = crate::manifest::Manifest::wrap(&keys, key, &mut rng)?;
-        let backend = home.create_epoch(keys.epoch())?;
+        let (slot, unlock) = key.new_slot(&mut rng)?;
+        let begun = Begun {
+            sequence: 0,
+            time: crate::sys::unix_time(),
+        };
+        let manifest = Manifest::seal(&keys, Some(kind), begun, &slot, &unlock, &mut rng)?;
+        let disk = home.create_epoch(keys.epoch(), kind)?;
+        let backend = Committer::start(disk, 0)?;
         let store = Self::create_over(backend, &keys, rng)?;
         store.commit_blocking(first)?;
         home.finish(&manifest)?;
+        lock(&store.0.state).place = Some(renew::Renewable {
+            place: home.place(),
+            kind,
+            keys,
+            slot,
+            unlock,
+            begun,
+        });
         Ok(store)
     }
 
@@ -105,24 +178,123 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::NotFound`], [`StoreError::Locked`] with the process that has it open, [`StoreError::WrongKey`],
-    /// [`StoreError::Key`], [`StoreError::UnsupportedVersion`], [`StoreError::Damaged`] if anything is missing, added or
+    /// [`StoreError::Key`], [`StoreError::UnsupportedVersion`], [`StoreError::MissingBackend`] if it is in a database that
+    /// this build does not have, [`StoreError::Damaged`] if anything is missing, added or
     /// changed, and those of the disk. A full disk cannot be opened from: [`StoreError::Full`].
-    #[cfg(feature = "sled")]
+    #[cfg(any(feature = "sled", feature = "redb"))]
     pub fn open(
         home: impl AsRef<Path>,
-        key: &sprag_keys::Key,
+        key: &Key,
         rng: impl CryptoRng + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (home, manifest) = crate::home::Home::find(home.as_ref())?;
-        let keys = manifest.unlock(key)?;
-        let backend = home.open_epoch(keys.epoch())?;
+        let (home, manifest) = Home::find(home.as_ref())?;
+        let unlock = key.unlock(manifest.slot())?;
+        let keys = manifest.unlock_with(&unlock)?;
+        let kind = manifest
+            .backend()
+            .ok_or(StoreError::Damaged("the manifest names no database"))?;
+        let backend = home.open_epoch(keys.epoch(), kind)?;
         let last = backend.last();
         let store = Self::open_over(backend, &keys, rng)?;
         if lock(&store.0.state).meta.sequence != last {
             return Err(StoreError::Damaged("the meta row is of another commit"));
         }
         home.tidy(keys.epoch())?;
+        lock(&store.0.state).place = Some(renew::Renewable {
+            place: home.place(),
+            kind,
+            slot: manifest.slot().clone(),
+            begun: manifest.begun(),
+            keys,
+            unlock,
+        });
         Ok(store)
+    }
+
+    /// Moves the store in a directory, which nobody has open, into a database of another kind, with a renewal: whatever
+    /// happens on the way, the directory holds the whole store in the one or in the other.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::open`] and of [`Store::renew`].
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub fn migrate(
+        home: impl AsRef<Path>,
+        key: &Key,
+        to: BackendKind,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let store = Self::open(home, key, rng)?;
+        store.0.renew(Some(to), None)?;
+        store.close()
+    }
+
+    /// Copies the live rows, sealed and named anew, into a new epoch under a new storage key, and destroys the old key
+    /// and the old epoch: what was overwritten or deleted before is gone, also for whoever gets the directory and the
+    /// key. Blocks, and so does every submit meanwhile, which then counts for the new epoch; completions wait too; reads
+    /// go on. The numbers of commits go on. Ends when no scan that began before is under way any more: never to be
+    /// called from a scan or a completion.
+    ///
+    /// After an error the store is as it was, in its old epoch, or, if the switch was made and the old epoch could not be
+    /// destroyed, in the new one; then the next renewal or the next open destroys it. Only if it is unknown whether the
+    /// switch is durable the store is poisoned; opening it again finds the old epoch or the new one, both complete.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotRenewable`] for a store without a directory of its own, [`StoreError::Damaged`] if rows are
+    /// missing or do not open (the store is then poisoned), [`StoreError::Poisoned`], [`StoreError::Closed`],
+    /// [`StoreError::Forked`], and those of the disk.
+    pub fn renew(&self) -> Result<(), StoreError> {
+        #[cfg(any(feature = "sled", feature = "redb"))]
+        return self.0.renew(None, None);
+        #[cfg(not(any(feature = "sled", feature = "redb")))]
+        self.0.ready().and(Err(StoreError::NotRenewable))
+    }
+
+    /// Puts another key, or another passphrase, in the place of the one that opens the store, with a renewal: the old one
+    /// then opens nothing that is left in the directory. A copy that somebody made before it still opens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::renew`], after which the old key still opens the store unless the switch was made, and
+    /// [`StoreError::Key`].
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub fn change_key(&self, key: &Key) -> Result<(), StoreError> {
+        self.0.renew(None, Some(key))
+    }
+
+    /// How many commits there were since the store was renewed, or made. 0 for a store that cannot be renewed.
+    #[must_use]
+    pub fn commits_since_renewal(&self) -> u64 {
+        #[cfg(any(feature = "sled", feature = "redb"))]
+        if self.0.process == process_id() {
+            let state = lock(&self.0.state);
+            let begun = state.place.as_ref().map(|place| place.begun.sequence);
+            return begun.map_or(0, |begun| state.meta.sequence.saturating_sub(begun));
+        }
+        0
+    }
+
+    /// When the store was renewed, or made, by the clock of this machine at that time. `None` for a store that cannot be
+    /// renewed.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    #[must_use]
+    pub fn renewed_at(&self) -> Option<std::time::SystemTime> {
+        if self.0.process != process_id() {
+            return None;
+        }
+        let begun = lock(&self.0.state).place.as_ref()?.begun;
+        std::time::SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(begun.time))
+    }
+
+    /// The database that the store is in. `None` for a store without a directory of its own.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    #[must_use]
+    pub fn backend_kind(&self) -> Option<BackendKind> {
+        if self.0.process != process_id() {
+            return None;
+        }
+        Some(lock(&self.0.state).place.as_ref()?.kind)
     }
 
     /// A store in memory, gone with its last clone.
@@ -177,17 +349,7 @@ impl Store {
         let sealed = backend.get(META_KEY)?;
         let sealed = sealed.ok_or(StoreError::Damaged("the meta row is missing"))?;
         let meta = Meta::decode(sealer.open(META_KEY, &sealed)?.value())?;
-        let mut found = Digest::default();
-        backend.scan(&[], &mut |key, sealed| {
-            if key != META_KEY {
-                found.add(
-                    key.first().copied().unwrap_or_default(),
-                    sealer.mark(key, sealed),
-                );
-            }
-            ControlFlow::Continue(())
-        })?;
-        if found != meta.digest {
+        if census(&backend, &sealer)? != meta.digest {
             return Err(StoreError::Damaged("rows are missing, added or outdated"));
         }
         Ok(Self::assemble(backend, keys, rng, meta))
@@ -200,14 +362,20 @@ impl Store {
         meta: Meta,
     ) -> Self {
         Self(Arc::new(Inner {
-            backend: Box::new(backend),
-            sealer: Sealer::new(keys),
-            blinder: Blinder::new(keys),
+            live: RwLock::new(Arc::new(Live {
+                backend: Box::new(backend),
+                sealer: Sealer::new(keys),
+                blinder: Blinder::new(keys),
+                cache: Mutex::default(),
+            })),
             state: Mutex::new(State {
                 rng: Box::new(rng),
                 meta,
+                #[cfg(any(feature = "sled", feature = "redb"))]
+                place: None,
             }),
-            cache: Mutex::default(),
+            renewal: Mutex::new(()),
+            gate: Arc::default(),
             health: Arc::new(AtomicU8::new(OPEN)),
             store_id: *keys.store_id(),
             process: process_id(),
@@ -216,7 +384,8 @@ impl Store {
 
     /// Submits changes as one atomic batch, after all that was submitted before. Reads see them from here on; `done` is
     /// called exactly once, with the sequence number when they are on stable storage, or with the reason why they are not
-    /// known to be. It runs on the committer's thread, under no lock, and must not wait for another commit.
+    /// known to be. It runs on the committer's thread, under no lock, and must not wait for another commit. While the
+    /// store is being renewed this waits; a visitor of a scan must not call it.
     pub fn submit(&self, changes: Changes, done: Completion) {
         self.0.queue(&changes, false, done);
     }
@@ -289,9 +458,10 @@ impl fmt::Debug for Store {
 impl Rows for Store {
     fn get(&self, name: &RowName) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         self.0.ready()?;
-        let Physical { key, inner } = self.0.readable(name)?;
+        let live = self.0.live();
+        let Physical { key, inner } = live.readable(name)?;
         let submissions = {
-            let cache = lock(&self.0.cache);
+            let cache = lock(&live.cache);
             match cache.get(&key) {
                 Some(known) if known.inner != inner => return Err(StoreError::BadName),
                 Some(known) => return Ok(Some(known.value.clone())),
@@ -300,11 +470,11 @@ impl Rows for Store {
         };
         let Some(sealed) = self
             .0
-            .watched(self.0.backend.get(&key).map_err(StoreError::from))?
+            .watched(live.backend.get(&key).map_err(StoreError::from))?
         else {
             return Ok(None);
         };
-        let opened = self.0.watched(self.0.sealer.open(&key, &sealed))?;
+        let opened = self.0.watched(live.sealer.open(&key, &sealed))?;
         if opened.inner != inner {
             return Err(StoreError::BadName);
         }
@@ -312,9 +482,9 @@ impl Rows for Store {
         let known = Known {
             inner,
             value: value.clone(),
-            mark: self.0.sealer.mark(&key, &sealed),
+            mark: live.sealer.mark(&key, &sealed),
         };
-        lock(&self.0.cache).keep(submissions, key, known);
+        lock(&live.cache).keep(submissions, key, known);
         Ok(Some(value))
     }
 
@@ -326,18 +496,19 @@ impl Rows for Store {
     ) -> Result<(), StoreError> {
         let inner = &*self.0;
         inner.ready()?;
-        let below = inner.readable(prefix)?;
+        let live = inner.live();
+        let below = live.readable(prefix)?;
         let hidden: HashSet<Vec<u8>> = except
             .iter()
             .filter(|name| name.table() == prefix.table())
-            .map(|name| inner.blinder.physical(name).key)
+            .map(|name| live.blinder.physical(name).key)
             .collect();
         let mut outcome = Ok(());
-        let scanned = inner.backend.scan(&below.key, &mut |key, sealed| {
+        let scanned = live.backend.scan(&below.key, &mut |key, sealed| {
             if hidden.contains(key) {
                 return ControlFlow::Continue(());
             }
-            match inner.sealer.open(key, sealed) {
+            match live.sealer.open(key, sealed) {
                 Ok(opened) => match suffix(prefix, &below, key, &opened) {
                     Some(suffix) => visit(suffix, opened.value()),
                     None => ControlFlow::Continue(()),
@@ -368,62 +539,13 @@ fn suffix<'k>(
     key.get(below.key.len()..)
 }
 
-impl Inner {
-    /// Whether calls are answered. Touches nothing but memory, so that a forked child hears of it before any lock.
-    fn ready(&self) -> Result<(), StoreError> {
-        if self.process != process_id() {
-            return Err(StoreError::Forked);
-        }
-        match self.health.load(Ordering::Acquire) {
-            OPEN => Ok(()),
-            POISONED => Err(StoreError::Poisoned),
-            _ => Err(StoreError::Closed),
-        }
-    }
-
+impl Live {
     /// The physical name of a row of the layers above.
     fn readable(&self, name: &RowName) -> Result<Physical, StoreError> {
         if name.table() == META_TABLE {
             return Err(StoreError::BadName);
         }
         Ok(self.blinder.physical(name))
-    }
-
-    /// Passes a result on; an error poisons.
-    fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if result.is_err() {
-            poison(&self.health);
-        }
-        result
-    }
-
-    fn queue(&self, changes: &Changes, lazy: bool, done: Completion) {
-        if let Err(error) = self.ready().and_then(|()| changes.check()) {
-            return done(Err(error));
-        }
-        let health = Arc::clone(&self.health);
-        let (deferred, done) = Deferred::new(Box::new(move |result: Result<u64, StoreError>| {
-            if result.is_err() {
-                poison(&health);
-            }
-            done(result);
-        }));
-        {
-            let mut state = lock(&self.state);
-            match self.batch(&mut state, changes) {
-                Ok((batch, written)) => {
-                    let batch = if lazy { batch.lazy() } else { batch };
-                    self.backend.submit(batch, done);
-                    // Not before: what is read between would be kept as it was.
-                    lock(&self.cache).submitted(written.iter().map(|row| {
-                        let put = row.value.zip(row.mark);
-                        (row.key.as_slice(), put)
-                    }));
-                }
-                Err(error) => done(Err(error)),
-            }
-        }
-        deferred.release();
     }
 
     /// Seals changes, and the meta row that goes with them.
@@ -472,14 +594,83 @@ impl Inner {
         let sealed = self.backend.get(key)?;
         Ok(sealed.map(|sealed| self.sealer.mark(key, &sealed)))
     }
+}
+
+impl Inner {
+    /// Whether calls are answered. Touches nothing but memory, so that a forked child hears of it before any lock.
+    fn ready(&self) -> Result<(), StoreError> {
+        if self.process != process_id() {
+            return Err(StoreError::Forked);
+        }
+        match self.health.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            POISONED => Err(StoreError::Poisoned),
+            _ => Err(StoreError::Closed),
+        }
+    }
+
+    /// The epoch that the store is in.
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Passes a result on; an error poisons.
+    fn watched<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.is_err() {
+            poison(&self.health);
+        }
+        result
+    }
+
+    fn queue(&self, changes: &Changes, lazy: bool, done: Completion) {
+        if let Err(error) = self.ready().and_then(|()| changes.check()) {
+            return done(Err(error));
+        }
+        let (health, gate) = (Arc::clone(&self.health), Arc::clone(&self.gate));
+        let (deferred, done) = Deferred::new(Box::new(move |result: Result<u64, StoreError>| {
+            if result.is_err() {
+                poison(&health);
+            }
+            drop(gate.read().unwrap_or_else(PoisonError::into_inner));
+            let outer = ANSWERING.replace(true);
+            done(result);
+            ANSWERING.set(outer);
+        }));
+        {
+            let mut state = lock(&self.state);
+            // A renewal may have failed, or the store been closed, while this waited.
+            let live = self.live();
+            match self.ready().and_then(|()| live.batch(&mut state, changes)) {
+                Ok((batch, written)) => {
+                    let batch = if lazy { batch.lazy() } else { batch };
+                    live.backend.submit(batch, done);
+                    // Not before: what is read between would be kept as it was.
+                    lock(&live.cache).submitted(written.iter().map(|row| {
+                        let put = row.value.zip(row.mark);
+                        (row.key.as_slice(), put)
+                    }));
+                }
+                Err(error) => done(Err(error)),
+            }
+        }
+        deferred.release();
+    }
 
     fn close(&self) -> Result<(), StoreError> {
         if self.process != process_id() {
             return Err(StoreError::Forked);
         }
         let before = self.health.swap(CLOSED, Ordering::AcqRel);
-        lock(&self.cache).close();
-        let closed = self.backend.close();
+        // A renewal that is under way comes to its end first; but it may be waiting for a completion to come to its own.
+        if !ANSWERING.get() {
+            drop(lock(&self.renewal));
+        }
+        let live = {
+            let _settled = lock(&self.state);
+            self.live()
+        };
+        lock(&live.cache).close();
+        let closed = live.backend.close();
         match before {
             CLOSED => Ok(()),
             POISONED => Err(StoreError::Poisoned),
@@ -493,6 +684,21 @@ impl Drop for Inner {
         // In a forked child this does nothing, and the backend's own drop leaves files and locks alone.
         let _ = self.close();
     }
+}
+
+/// Counts the rows over.
+fn census(backend: &impl Backend, sealer: &Sealer) -> Result<Digest, StoreError> {
+    let mut found = Digest::default();
+    backend.scan(&[], &mut |key, sealed| {
+        if key != META_KEY {
+            found.add(
+                key.first().copied().unwrap_or_default(),
+                sealer.mark(key, sealed),
+            );
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 /// A closed store stays closed.
@@ -743,7 +949,7 @@ mod tests {
     #[test]
     fn forked_child_that_drops_the_store_does_not_let_the_lock_go() {
         let dir = tempfile::tempdir().unwrap();
-        let key = sprag_keys::Key::raw([7; 32]);
+        let key = Key::raw([7; 32]);
         let store = Store::create(dir.path(), &key, rng()).unwrap();
         let path = dir.path().to_owned();
         thread::spawn(move || {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 pub(crate) use files::*;
 
 /// Locks a mutex whose data is never left half-changed: nothing panics under our locks.
@@ -23,13 +23,24 @@ pub(crate) fn process_id() -> u32 {
     return 0;
 }
 
-#[cfg(feature = "sled")]
+#[cfg(any(feature = "sled", feature = "redb"))]
 mod files {
     use std::fs::{self, File, OpenOptions, TryLockError};
     use std::io::{self, Read, Seek, Write};
     use std::path::Path;
+    use std::time::SystemTime;
 
     use crate::StoreError;
+
+    /// The time in seconds of Unix.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock of the system is read here"
+    )]
+    pub(crate) fn unix_time() -> u64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
+    }
 
     /// Makes a directory for our eyes only, and makes it last; it may be there already.
     pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
@@ -77,16 +88,48 @@ mod files {
     /// Writes `name` in `dir` so that it has the old content or the new one, whatever happens, and the new one for good
     /// when this returns.
     pub(crate) fn replace_file(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-        let aside = dir.join(format!("{name}.tmp"));
+        write_aside(dir, name, content)?;
+        rename_aside(dir, name)?;
+        sync_dir(dir)
+    }
+
+    /// The name that a file has before it is there.
+    pub(crate) fn aside(name: &str) -> String {
+        format!("{name}.tmp")
+    }
+
+    /// The first half of a replacement: the new content, synced, under another name.
+    pub(crate) fn write_aside(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+        let aside = dir.join(aside(name));
         match fs::remove_file(&aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let mut file = create_private(&aside, true)?;
         file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&aside, dir.join(name))?;
-        sync_dir(dir)
+        file.sync_all()
+    }
+
+    /// The second half, which the sync of the directory makes last.
+    pub(crate) fn rename_aside(dir: &Path, name: &str) -> io::Result<()> {
+        fs::rename(dir.join(aside(name)), dir.join(name))
+    }
+
+    /// A file whose content is to be destroyed, opened while it still has a name.
+    #[derive(Debug)]
+    pub(crate) struct Retired(File);
+
+    impl Retired {
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
+            OpenOptions::new().write(true).open(path).map(Self)
+        }
+
+        /// Writes zeros over the content.
+        pub(crate) fn wipe(mut self) -> io::Result<()> {
+            let len = usize::try_from(self.0.metadata()?.len()).unwrap_or(usize::MAX);
+            self.0.write_all(&vec![0; len.min(1 << 16)])?;
+            self.0.sync_all()
+        }
     }
 
     /// Removes a file, which need not be there.

@@ -1,5 +1,5 @@
 //! Damaged files: a store says so, or has lost nothing. It never panics, and is never silently empty.
-#![cfg(feature = "sled")]
+#![cfg(any(feature = "sled", feature = "redb"))]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sprag_keys::Key;
-use sprag_store::{Changes, RowName, Rows, Store, StoreError};
+use sprag_store::{BackendKind, Changes, RowName, Rows, Store, StoreError};
 
 const ROWS: u32 = 300;
 
@@ -24,8 +24,9 @@ fn open(home: &Path) -> Result<Store, StoreError> {
     Store::open(home, &Key::raw([7; 32]), ChaCha20Rng::from_seed([9; 32]))
 }
 
-fn filled(home: &Path) {
-    let store = Store::create(home, &Key::raw([7; 32]), ChaCha20Rng::from_seed([8; 32])).unwrap();
+fn filled(home: &Path, kind: BackendKind) {
+    let rng = ChaCha20Rng::from_seed([8; 32]);
+    let store = Store::create_in(home, &Key::raw([7; 32]), kind, rng).unwrap();
     for round in 0..3 {
         let mut changes = Changes::new();
         for n in 0..ROWS {
@@ -72,10 +73,21 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+#[cfg(feature = "sled")]
 #[test]
 fn damaged_store_says_so_or_has_lost_nothing() {
+    damage(BackendKind::Sled);
+}
+
+#[cfg(feature = "redb")]
+#[test]
+fn damaged_store_in_redb_says_so_or_has_lost_nothing() {
+    damage(BackendKind::Redb);
+}
+
+fn damage(kind: BackendKind) {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+    filled(dir.path(), kind);
     let mut rng = ChaCha20Rng::from_seed([1; 32]);
     let (mut intact_count, mut refused) = (0, 0);
     for path in files(dir.path()) {
@@ -84,12 +96,22 @@ fn damaged_store_says_so_or_has_lost_nothing() {
             continue;
         }
         let content = fs::read(&path).unwrap();
-        let trials = if name.ends_with("db") { 24 } else { 6 };
+        let trials = match name.file_name().and_then(|name| name.to_str()) {
+            Some("db") => 24,
+            // All that there is, the header at its begin first of all.
+            Some("rows.redb") => 90,
+            _ => 6,
+        };
         for trial in 0..trials {
             let copied = tempfile::tempdir().unwrap();
             copy(dir.path(), copied.path());
             let mut damaged = content.clone();
-            let at = usize::try_from(rng.next_u64() % content.len() as u64).unwrap();
+            let among = if trials == 90 && trial < 45 {
+                content.len().min(320)
+            } else {
+                content.len()
+            };
+            let at = usize::try_from(rng.next_u64() % among as u64).unwrap();
             match trial % 3 {
                 0 => damaged[at] ^= 1 << (rng.next_u32() % 8),
                 1 => damaged

@@ -464,3 +464,29 @@ fn close_in_the_middle_answers_everybody_and_keeps_what_was_acknowledged() {
         assert_eq!(found, rounds);
     }
 }
+
+#[cfg(feature = "redb")]
+#[test]
+fn store_in_redb_is_found_by_open_and_lost_when_its_file_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store =
+        Store::create_in(dir.path(), &key(), sprag_store::BackendKind::Redb, rng()).unwrap();
+    store.commit_blocking(put(row(1), b"one")).unwrap();
+    store.submit_lazy(put(row(2), b"two")).unwrap();
+    drop(store);
+    assert!(epoch(dir.path()).join("rows.redb").exists());
+    let store = open(dir.path()).unwrap();
+    assert_eq!(scan(&store, &RowName::owned(0x12, "bob", [])).len(), 2);
+    assert!(matches!(open(dir.path()), Err(StoreError::Locked { .. })));
+    drop(store);
+    fs::remove_file(epoch(dir.path()).join("rows.redb")).unwrap();
+    assert!(matches!(open(dir.path()), Err(StoreError::Damaged(_))));
+}
+
+#[cfg(not(feature = "redb"))]
+#[test]
+fn database_that_this_build_does_not_have_is_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Store::create_in(dir.path(), &key(), sprag_store::BackendKind::Redb, rng());
+    assert!(matches!(made, Err(StoreError::MissingBackend(_))));
+}

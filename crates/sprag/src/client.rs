@@ -268,6 +268,14 @@ impl Shared {
         Ok((number, result))
     }
 
+    /// The store, for what is done beside the steps.
+    #[cfg(all(feature = "sled", not(target_family = "wasm")))]
+    pub(crate) fn store(&self) -> Result<Store, Error> {
+        let state = self.state()?;
+        let store = state.as_ref().map(|state| state.store.clone());
+        store.ok_or_else(Error::closed)
+    }
+
     /// Resolves when something has changed since the number that it gave before.
     pub(crate) fn changed(&self, since: u64) -> Pending<u64> {
         let (completer, pending) = Pending::new(self.notifier.clone());

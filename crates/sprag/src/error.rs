@@ -316,7 +316,9 @@ fn store_code(error: &StoreError) -> &'static str {
         StoreError::WrongKey | StoreError::Key(KeyError::WrongKind | KeyError::EmptyPassphrase) => {
             "wrong_key"
         }
-        StoreError::Key(KeyError::UnknownSlot) | StoreError::UnsupportedVersion => "store_version",
+        StoreError::Key(KeyError::UnknownSlot)
+        | StoreError::UnsupportedVersion
+        | StoreError::MissingBackend(_) => "store_version",
         StoreError::Key(_) => "key_unreadable",
         StoreError::Damaged(_) => "store_damaged",
         StoreError::Poisoned => "store_poisoned",
@@ -335,6 +337,7 @@ impl From<StoreError> for Error {
             StoreError::Exists => Self::profile_exists(),
             StoreError::Closed => Self::closed(),
             StoreError::Forked => Self::forked(),
+            StoreError::NotRenewable => Self::bad_input(),
             error => Self(Cause::Store(error)),
         }
     }

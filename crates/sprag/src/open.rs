@@ -10,6 +10,7 @@ use sprag_wire::UserId;
 use crate::client::Client;
 use crate::notifier::Notifier;
 use crate::pending::Pending;
+use crate::start::Start;
 use crate::{Error, Surroundings, sys};
 
 impl Client {
@@ -95,6 +96,57 @@ impl Client {
             Some(user),
             surroundings,
         )
+    }
+}
+
+impl Client {
+    /// Copies what is live in the store, under new keys, and destroys the rest: what was overwritten or deleted before
+    /// is gone, also for whoever gets the directory and the key. Sends and receives wait meanwhile.
+    ///
+    /// # Errors
+    /// Those of the store; then it is as it was, unless it says `store_poisoned`.
+    pub fn renew(&self) -> Result<(), Error> {
+        self.start().renew().wait()
+    }
+
+    /// Puts another key or passphrase in the place of the one that opens the profile, with a renewal: the old one opens
+    /// nothing that is left. A copy that somebody made before it still opens.
+    ///
+    /// # Errors
+    /// `key_unreadable`, and those of [`renew`](Self::renew).
+    pub fn change_key(&self, key: Key) -> Result<(), Error> {
+        self.start().change_key(key).wait()
+    }
+}
+
+impl Start<'_> {
+    /// See [`Client::renew`].
+    pub fn renew(self) -> Pending<()> {
+        beside(self, Store::renew)
+    }
+
+    /// See [`Client::change_key`].
+    pub fn change_key(self, key: Key) -> Pending<()> {
+        beside(self, move |store| store.change_key(&key))
+    }
+}
+
+/// Does something with the store on a thread of its own.
+fn beside(
+    start: Start<'_>,
+    work: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
+) -> Pending<()> {
+    let notifier = start.0.shared.notifier.clone();
+    let store = match start.0.shared.store() {
+        Ok(store) => store,
+        Err(error) => return Pending::ready(notifier, Err(error)),
+    };
+    let (completer, pending) = Pending::new(notifier.clone());
+    let work = move || completer.complete(work(&store).map_err(Error::from));
+    if sys::spawn("sprag renew", work) {
+        pending
+    } else {
+        Pending::ready(notifier, Err(Error::internal("the system gives no thread")))
     }
 }
 
@@ -189,6 +241,23 @@ mod tests {
         }
         let created = Client::create(dir.path(), key(), "alice");
         assert_eq!(created.unwrap_err().code(), "profile_exists");
+    }
+
+    #[test]
+    fn a_changed_key_opens_and_the_old_one_does_not_and_nothing_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let alice = Client::create(dir.path(), Key::raw([7; 32]), "alice").unwrap();
+        let id = alice.send_encrypted_message("bob", b"hello").unwrap();
+        alice.renew().unwrap();
+        alice.change_key(Key::raw([8; 32])).unwrap();
+        alice.send_encrypted_message("bob", b"again").unwrap();
+        let tasks = alice.tasks().unwrap();
+        alice.close().unwrap();
+        let old = Client::open(dir.path(), Key::raw([7; 32]));
+        assert_eq!(old.unwrap_err().code(), "wrong_key");
+        let alice = Client::open(dir.path(), Key::raw([8; 32])).unwrap();
+        assert_eq!(alice.tasks().unwrap(), tasks);
+        assert!(alice.status(id).unwrap().is_some());
     }
 
     #[test]
