@@ -4,14 +4,13 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
 use crate::StoreError;
 use crate::backend::BackendError;
 use crate::commit::Disk;
 use crate::manifest::BackendKind;
-use crate::sys::LockFile;
+use crate::sys::{LockFile, file_len, spawn};
 
 /// The row with the number of the last batch.
 pub(crate) const SEQUENCE_KEY: [u8; 1] = [0xff];
@@ -73,8 +72,8 @@ fn last(disk: &dyn Disk, expect: Expect) -> Result<u64, StoreError> {
 /// What a database would take for a new one is, in the place of an old one, damage.
 pub(crate) fn check_files(dir: &Path, names: &[&str]) -> Result<(), StoreError> {
     for name in names {
-        match std::fs::metadata(dir.join(name)) {
-            Ok(meta) if meta.is_file() && meta.len() > 0 => {}
+        match file_len(&dir.join(name)) {
+            Ok(1..) => {}
             Ok(_) => return Err(StoreError::Damaged("a file of the database is empty")),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(StoreError::Damaged("a file of the database is missing"));
@@ -90,13 +89,11 @@ pub(crate) fn in_time<T: Send + 'static>(
     open: impl FnOnce() -> Result<T, BackendError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (tell, told) = mpsc::channel();
-    thread::Builder::new()
-        .name("sprag-open".into())
-        .spawn(move || {
-            // Nobody listens any more after the time-out; what was opened is then closed.
-            let _ = tell.send(guarded(open));
-        })
-        .map_err(StoreError::io)?;
+    spawn("sprag-open", move || {
+        // Nobody listens any more after the time-out; what was opened is then closed.
+        let _ = tell.send(guarded(open));
+    })
+    .map_err(StoreError::io)?;
     match told.recv_timeout(OPEN_TIMEOUT) {
         // Databases have many words for files that they did not write so.
         Ok(Err(StoreError::Backend(_))) => Err(StoreError::Damaged("the database does not open")),

@@ -275,16 +275,15 @@ impl Store {
         0
     }
 
-    /// When the store was renewed, or made, by the clock of this machine at that time. `None` for a store that cannot be
+    /// When the store was renewed, or made, in seconds of Unix by the clock of this machine at that time. `None` for a store that cannot be
     /// renewed.
     #[cfg(any(feature = "sled", feature = "redb"))]
     #[must_use]
-    pub fn renewed_at(&self) -> Option<std::time::SystemTime> {
+    pub fn renewed_at(&self) -> Option<u64> {
         if self.0.process != process_id() {
             return None;
         }
-        let begun = lock(&self.0.state).place.as_ref()?.begun;
-        std::time::SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(begun.time))
+        Some(lock(&self.0.state).place.as_ref()?.begun.time)
     }
 
     /// The database that the store is in. `None` for a store without a directory of its own.

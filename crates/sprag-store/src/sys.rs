@@ -28,7 +28,8 @@ mod files {
     use std::fs::{self, File, OpenOptions, TryLockError};
     use std::io::{self, Read, Seek, Write};
     use std::path::Path;
-    use std::time::SystemTime;
+    use std::thread;
+    use std::time::{Duration, SystemTime};
 
     use crate::StoreError;
 
@@ -40,6 +41,23 @@ mod files {
     pub(crate) fn unix_time() -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs())
+    }
+
+    /// Lets a moment pass.
+    pub(crate) fn pause() {
+        thread::sleep(Duration::from_millis(1));
+    }
+
+    /// Runs a call on a thread of its own, which nobody joins.
+    pub(crate) fn spawn(name: &str, call: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let named = thread::Builder::new().name(name.to_owned());
+        named.spawn(call).map(drop)
+    }
+
+    /// The size of a file; 0 if what has this name is none.
+    pub(crate) fn file_len(path: &Path) -> io::Result<u64> {
+        let meta = fs::metadata(path)?;
+        Ok(if meta.is_file() { meta.len() } else { 0 })
     }
 
     /// Makes a directory for our eyes only, and makes it last; it may be there already.
