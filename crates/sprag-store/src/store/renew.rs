@@ -503,7 +503,7 @@ mod tests {
             let (dir, store) = filled(from);
             // What was submitted lazily counts once it is durable.
             store.commit_blocking(Changes::new()).unwrap();
-            let copies = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let copies = Arc::new(Mutex::new(Vec::new()));
             let (home, theirs) = (dir.path().to_owned(), Arc::clone(&copies));
             let new_key = Key::raw([9; 32]);
             hooked(
