@@ -7,5 +7,6 @@ pub mod generate;
 pub mod model;
 pub mod replay_rng;
 pub mod shelf;
+pub mod stability;
 pub mod verbs;
 pub mod world;

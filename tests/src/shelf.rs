@@ -48,6 +48,20 @@ impl Shelf {
         Self::default()
     }
 
+    /// One that holds rows from elsewhere.
+    #[must_use]
+    pub fn of(rows: Loaded) -> Self {
+        let shelf = Self::new();
+        shelf.state().durable = rows;
+        shelf
+    }
+
+    /// What is on stable storage now.
+    #[must_use]
+    pub fn durable(&self) -> Loaded {
+        self.state().durable.clone()
+    }
+
     /// One that holds what a power cut would leave of this one now.
     #[must_use]
     pub fn after_power_cut(&self) -> Self {
