@@ -32,10 +32,14 @@ impl Drawn {
 impl TryRng for Drawn {
     type Error = Infallible;
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        unimplemented!("only bytes are drawn")
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
     }
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        unimplemented!("only bytes are drawn")
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
     }
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
         bytes.copy_from_slice(&self.0.drain(..bytes.len()).collect::<Vec<_>>());
