@@ -580,8 +580,11 @@ fn stranger_who_claims_a_name_gets_no_answer_before_the_server_has_shown_him() {
     // From now on the imposter is not believed.
     world.send(imposter, "alice", b"but I am");
     world.work(imposter);
+    assert_eq!(world.waiting(alice).len(), 1);
     world.settle();
     assert_eq!(world.heard(alice).len(), 1);
+    // The server's list says nothing new, so the envelope was forged: it does not fill the queue.
+    assert!(world.waiting(alice).is_empty());
 }
 
 /// A server that has another account under a user's name.

@@ -136,9 +136,16 @@ impl Device {
         let accepted = known.as_ref().is_some_and(|user| user.accepted);
         match error {
             ProtocolError::UntrustedIdentity | ProtocolError::ForkedList => {
-                // A frame alone proves nothing: the server's list decides whether this is an event.
+                // A frame alone proves nothing: the server's list decides whether this is an event. The envelope waits
+                // for that list, and then for the user; if the list says nothing new, it was forged.
                 self.fetch_list(rows, env, from.user())?;
-                Ok(Delivery::refused(error, Transport::Keep))
+                let undecided = rows.get(&tables::candidate(from.user()))?.is_some();
+                let transport = if undecided || is_fetching(rows, from.user())? {
+                    Transport::Keep
+                } else {
+                    Transport::Forget
+                };
+                Ok(Delivery::refused(error, transport))
             }
             ProtocolError::UnlistedDevice if accepted => {
                 self.fetch_list(rows, env, from.user())?;
@@ -202,13 +209,7 @@ impl Device {
     ) -> Result<bool, StepError> {
         let own = self.address.user().clone();
         self.fetch_list(rows, env, &own)?;
-        for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
-            let task = StoredTask::load(rows, TaskId::new(id))?;
-            if task.is_some_and(|task| task.kind.fetches_of(&own)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        is_fetching(rows, &own)
     }
 
     pub(crate) fn tell_learned(
@@ -222,4 +223,15 @@ impl Device {
         }
         Ok(())
     }
+}
+
+/// Whether the server is being asked about a user.
+fn is_fetching(rows: &dyn Rows, user: &UserId) -> Result<bool, StepError> {
+    for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+        let task = StoredTask::load(rows, TaskId::new(id))?;
+        if task.is_some_and(|task| task.kind.fetches_of(user)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
