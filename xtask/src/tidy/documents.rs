@@ -20,6 +20,7 @@ pub(super) fn check(root: &Path, files: &[PathBuf], report: &mut Report) -> io::
             report.problem(format!("{} contains \"{word}\"", shown(root, path)));
         }
     }
+    check_tests(root, files, report)?;
     let readme = read(&root.join("README.md"))?;
     let example = read(&root.join("crates/sprag/examples/two_parties.rs"))?;
     let codes = read(&root.join("crates/sprag/src/error.rs"))?;
@@ -37,6 +38,49 @@ pub(super) fn check(root: &Path, files: &[PathBuf], report: &mut Report) -> io::
         _ => {}
     }
     Ok(())
+}
+
+/// A text that names a test as proof is believed only if there is that test.
+fn check_tests(root: &Path, files: &[PathBuf], report: &mut Report) -> io::Result<()> {
+    let mut functions = BTreeSet::new();
+    let mut papers = Vec::new();
+    for path in files {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("rs" | "py") => functions.extend(functions_of(&fs::read_to_string(path)?)),
+            Some("md") => papers.push((shown(root, path), fs::read_to_string(path)?)),
+            _ => {}
+        }
+    }
+    for (path, text) in papers {
+        for name in sentences(&text).difference(&functions) {
+            report.problem(format!(
+                "{path} names the test `{name}`, which is not there"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The names of the functions in a source file.
+fn functions_of(source: &str) -> Vec<String> {
+    let words = ["fn ", "def "];
+    let places = words.iter().flat_map(|word| source.split(word).skip(1));
+    let names = places.map(|rest| {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        rest.get(..end.unwrap_or(rest.len()))
+            .unwrap_or("")
+            .to_owned()
+    });
+    names.filter(|name| is_code(name)).collect()
+}
+
+/// The names of tests in a text: sentences, in backticks, of at least five words.
+fn sentences(text: &str) -> BTreeSet<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|name| is_code(name) && name.matches('_').count() >= 4)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The first program a reader meets is one that CI runs.
@@ -163,6 +207,20 @@ mod tests {
         for example in ["// README\nlet a = 2;\n// README end", "let a = 1;"] {
             assert_eq!(problems(|report| check_readme(readme, example, report)), 1);
         }
+    }
+
+    #[test]
+    fn a_test_that_a_text_names_is_looked_for() {
+        let functions = functions_of("#[test]\nfn a_late_message_keeps_its_key() {}\nfn b() {}");
+        assert_eq!(functions, ["a_late_message_keeps_its_key", "b"]);
+        let text =
+            "`a_late_message_keeps_its_key`, `has_few_words`, and `an_outcome_that_nobody_tests`";
+        let named = sentences(text);
+        let missing: Vec<_> = named
+            .iter()
+            .filter(|name| !functions.contains(name))
+            .collect();
+        assert_eq!(missing, ["an_outcome_that_nobody_tests"]);
     }
 
     #[test]
