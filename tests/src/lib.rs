@@ -5,6 +5,7 @@ pub mod conversation;
 pub mod fuzz_bodies;
 pub mod generate;
 pub mod model;
+pub mod recorder;
 pub mod replay_rng;
 pub mod shelf;
 pub mod stability;

@@ -42,6 +42,7 @@ pub(crate) struct Dependency {
     /// `None` for an ordinary one, else `dev` or `build`.
     pub(crate) kind: Option<String>,
     pub(crate) path: Option<String>,
+    pub(crate) features: Vec<String>,
 }
 
 #[derive(Deserialize)]

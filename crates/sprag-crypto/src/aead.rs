@@ -12,7 +12,11 @@ pub const NONCE: usize = 12;
 pub const TAG: usize = 16;
 
 /// An expanded key, for keys that are used often. Wiped when dropped.
-pub struct AeadKey(Box<Aes256Gcm>);
+pub struct AeadKey {
+    cipher: Box<Aes256Gcm>,
+    #[cfg(feature = "record-nonces")]
+    name: [u8; 32],
+}
 
 impl std::fmt::Debug for AeadKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -26,12 +30,18 @@ impl AeadKey {
     /// Expands a key.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
-        Self(Box::new(Aes256Gcm::new(key.into())))
+        Self {
+            cipher: Box::new(Aes256Gcm::new(key.into())),
+            #[cfg(feature = "record-nonces")]
+            name: crate::recorder::name(key),
+        }
     }
 
     /// Encrypts `buf[from..]` in place and appends the 16-byte tag. At most 2^36 − 32 bytes, which no buffer of ours holds.
     pub fn seal_in_place(&self, nonce: &[u8; NONCE], aad: &[u8], buf: &mut Vec<u8>, from: usize) {
-        seal(&self.0, nonce, aad, buf, from);
+        let _tag = seal(&self.cipher, nonce, aad, buf, from);
+        #[cfg(feature = "record-nonces")]
+        crate::recorder::encryption(&self.name, nonce, &_tag);
     }
 
     /// Opens `ciphertext ‖ tag`.
@@ -44,11 +54,17 @@ impl AeadKey {
         aad: &[u8],
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        unseal(&self.0, nonce, aad, sealed)
+        unseal(&self.cipher, nonce, aad, sealed)
     }
 }
 
-fn seal(cipher: &Aes256Gcm, nonce: &[u8; NONCE], aad: &[u8], buf: &mut Vec<u8>, from: usize) {
+fn seal(
+    cipher: &Aes256Gcm,
+    nonce: &[u8; NONCE],
+    aad: &[u8],
+    buf: &mut Vec<u8>,
+    from: usize,
+) -> [u8; TAG] {
     let plaintext = buf.get_mut(from..).unwrap_or_default();
     #[expect(
         clippy::expect_used,
@@ -59,6 +75,7 @@ fn seal(cipher: &Aes256Gcm, nonce: &[u8; NONCE], aad: &[u8], buf: &mut Vec<u8>, 
         .expect("at most 64 GiB");
     // Only now may the buffer grow: what it leaves behind on the heap is ciphertext.
     buf.extend_from_slice(&tag);
+    tag.into()
 }
 
 fn unseal(
@@ -84,7 +101,9 @@ pub fn seal_in_place(
     buf: &mut Vec<u8>,
     from: usize,
 ) {
-    seal(&Aes256Gcm::new(key.into()), nonce, aad, buf, from);
+    let _tag = seal(&Aes256Gcm::new(key.into()), nonce, aad, buf, from);
+    #[cfg(feature = "record-nonces")]
+    crate::recorder::encryption(&crate::recorder::name(key), nonce, &_tag);
 }
 
 /// Opens `ciphertext ‖ tag`.

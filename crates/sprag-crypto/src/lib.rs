@@ -14,6 +14,8 @@ mod kem;
 pub mod labels;
 mod names;
 pub mod passphrase;
+#[cfg(feature = "record-nonces")]
+pub mod recorder;
 mod seal;
 mod secret;
 pub mod xeddsa;

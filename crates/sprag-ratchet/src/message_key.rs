@@ -27,14 +27,22 @@ const AAD_LEN: usize = labels::BODY.len() + 16 + 4 + SEALED_HEADER_LEN + 32;
 /// let copy = MessageKey::clone(key); // and there is no second one
 /// # }
 /// ```
-pub struct MessageKey(Zeroizing<[u8; 44]>);
+pub struct MessageKey {
+    bytes: Zeroizing<[u8; 44]>,
+    #[cfg(feature = "record-nonces")]
+    seed: [u8; 32],
+}
 
 impl MessageKey {
     /// `HKDF(S, seed, "Sprag/1 message", 44)`; `s` is the salt of the message, after the post-quantum key if there
     /// is one.
     #[must_use]
     pub fn derive(seed: MessageSeed, s: &[u8]) -> Self {
-        Self(hkdf::<44>(s, seed.as_bytes(), &[labels::MESSAGE]))
+        Self {
+            bytes: hkdf::<44>(s, seed.as_bytes(), &[labels::MESSAGE]),
+            #[cfg(feature = "record-nonces")]
+            seed: sprag_crypto::recorder::name(seed.as_bytes()),
+        }
     }
 
     /// Seals `plaintext`; the result is 16 bytes longer.
@@ -44,6 +52,8 @@ impl MessageKey {
         let mut sealed = Vec::with_capacity(plaintext.len().saturating_add(16));
         sealed.extend_from_slice(plaintext);
         seal_in_place(key, nonce, aad, &mut sealed, 0);
+        #[cfg(feature = "record-nonces")]
+        sprag_crypto::recorder::message(&self.seed, &sealed);
         sealed
     }
 
@@ -59,7 +69,7 @@ impl MessageKey {
 
     fn parts(&self) -> (&[u8; 32], &[u8; 12]) {
         static NOTHING: ([u8; 32], [u8; 12]) = ([0; 32], [0; 12]);
-        match self.0.split_first_chunk::<32>() {
+        match self.bytes.split_first_chunk::<32>() {
             Some((key, nonce)) => (key, nonce.first_chunk().unwrap_or(&NOTHING.1)),
             None => (&NOTHING.0, &NOTHING.1), // 44 = 32 + 12: not reachable
         }

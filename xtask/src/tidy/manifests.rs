@@ -6,6 +6,9 @@ use std::{fs, io};
 use super::Report;
 use crate::metadata::{Metadata, Package};
 
+/// The feature with which tests are told of every encryption.
+const RECORDING: &str = "record-nonces";
+
 pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> io::Result<()> {
     for package in metadata.members() {
         let name = &package.name;
@@ -22,6 +25,7 @@ pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> io
     }
     for package in metadata.published() {
         check_publishable(root, package, report);
+        check_recording(package, report);
     }
     for text in ["LICENSE-MIT", "LICENSE-APACHE"] {
         if !root.join(text).is_file() {
@@ -29,6 +33,25 @@ pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> io
         }
     }
     Ok(())
+}
+
+/// What records nonces is for tests: nothing that is published turns it on, by whatever feature.
+fn check_recording(package: &Package, report: &mut Report) {
+    let records = |feature: &String| feature.contains(RECORDING);
+    let name = &package.name;
+    for (feature, implied) in &package.features {
+        if feature != RECORDING && implied.iter().any(records) {
+            report.problem(format!(
+                "{name}: the feature {feature} turns {RECORDING} on"
+            ));
+        }
+    }
+    for dependency in &package.dependencies {
+        if dependency.features.iter().any(records) {
+            let on = &dependency.name;
+            report.problem(format!("{name}: {RECORDING} of {on} is turned on"));
+        }
+    }
 }
 
 fn check_publishable(root: &Path, package: &Package, report: &mut Report) {
