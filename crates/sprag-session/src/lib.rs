@@ -36,6 +36,7 @@ mod shares;
 mod tables;
 mod task;
 mod trust;
+mod upkeep;
 
 pub use contacts::Contact;
 pub use envelopes::{Delivery, Transport};
@@ -58,3 +59,4 @@ pub use seal::{PENDING_MS, SealedFrame};
 pub use shares::{ASIDE, Generation, KEYS_OF_GENERATION};
 pub use task::{Task, TaskId};
 pub use trust::{HISTORY, ListSource};
+pub use upkeep::{REPLACE_MS, want_renewal};

@@ -14,7 +14,7 @@ use crate::error::{ProtocolError, StepError};
 use crate::event::{self, Event};
 use crate::exchange::RESET;
 use crate::own::{Device, Env};
-use crate::prekeys::{self, Due};
+use crate::prekeys::{self, Due, UploadPlan};
 use crate::record::Record;
 use crate::seal::PENDING_MS;
 use crate::task::{Kind, PAGE, StoredTask, TaskId};
@@ -344,7 +344,7 @@ impl Device {
         state: &[u8],
     ) -> Result<(), StepError> {
         // An upload that is under way brings a state of its own.
-        if self.publishes(rows)? > 0 {
+        if !self.uploads(rows)?.is_empty() {
             return Ok(());
         }
         self.pre_key_state_came(rows, env, state)
@@ -368,7 +368,7 @@ impl Device {
                 .as_ref()
                 .is_some_and(|known| known.as_slice() != state.epoch);
         rows.put(name, Zeroizing::new(state.epoch.clone()));
-        if self.publishes(rows)? > 1 {
+        if self.uploads(rows)?.len() > 1 {
             // Another upload is under way; its state will tell.
             return Ok(());
         }
@@ -399,13 +399,15 @@ impl Device {
         Ok(())
     }
 
-    fn publishes(&self, rows: &dyn Rows) -> Result<usize, StepError> {
-        let mut count = 0;
+    /// The uploads of prekeys that are under way, oldest first.
+    pub(crate) fn uploads(&self, rows: &dyn Rows) -> Result<Vec<UploadPlan>, StepError> {
+        let mut plans = Vec::new();
         for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
             let task = StoredTask::load(rows, TaskId::new(id))?;
-            count +=
-                usize::from(task.is_some_and(|task| matches!(task.kind, Kind::PublishPreKeys(_))));
+            if let Some(Kind::PublishPreKeys(plan)) = task.map(|task| task.kind) {
+                plans.push(plan);
+            }
         }
-        Ok(count)
+        Ok(plans)
     }
 }

@@ -3,6 +3,7 @@
 //! | table | name | value |
 //! | --- | --- | --- |
 //! | `01` | `00` to `04` | our device; its counters; epoch of the server; when it last got prekeys for lack of them; link nonce and account root |
+//! | `01` | `07` `08` | what upkeep remembers; how often a renewal was wanted |
 //! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
 //! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
 //! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
@@ -69,6 +70,8 @@ pub(crate) const OWN_COUNTERS: u8 = 1;
 pub(crate) const OWN_SERVER: u8 = 2;
 pub(crate) const OWN_REFILLED: u8 = 3;
 pub(crate) const OWN_KEYS: u8 = 4;
+pub(crate) const OWN_UPKEEP: u8 = 7;
+pub(crate) const OWN_RENEWAL: u8 = 8;
 
 pub(crate) const GENERATIONS: u8 = 0x1e;
 
