@@ -10,4 +10,5 @@ pub mod replay_rng;
 pub mod shelf;
 pub mod stability;
 pub mod verbs;
+pub mod witness;
 pub mod world;
