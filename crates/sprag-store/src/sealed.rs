@@ -143,6 +143,13 @@ impl Sum {
 pub(crate) struct Digest(BTreeMap<u8, (u64, Sum)>);
 
 impl Digest {
+    /// How many rows there are in all tables.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn rows(&self) -> u64 {
+        let counts = self.0.values().map(|(count, _)| *count);
+        counts.fold(0, u64::saturating_add)
+    }
+
     pub(crate) fn add(&mut self, table: u8, mark: Sum) {
         let (count, sum) = self.0.entry(table).or_default();
         *count = count.wrapping_add(1);

@@ -1,5 +1,6 @@
 //! The store: rows, sealed and committed.
 
+mod census;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod renew;
 
@@ -17,6 +18,7 @@ use rand_core::CryptoRng;
 use sprag_keys::Key;
 use zeroize::Zeroizing;
 
+use self::census::{Count, WRONG, census};
 use crate::backend::{Backend, Batch, Completion, Deferred};
 use crate::blind::{Blinder, Physical};
 use crate::cache::{Cache, Known};
@@ -74,6 +76,8 @@ struct State {
     rng: Box<dyn CryptoRng + Send>,
     /// What the last batch submitted says.
     meta: Meta,
+    /// A count of the rows that is under way.
+    count: Option<Count>,
     /// What a renewal needs, of a store in a directory.
     #[cfg(any(feature = "sled", feature = "redb"))]
     place: Option<renew::Renewable>,
@@ -87,6 +91,7 @@ thread_local! {
 const OPEN: u8 = 0;
 const POISONED: u8 = 1;
 const CLOSED: u8 = 2;
+const DAMAGED: u8 = 3;
 
 impl Store {
     /// Makes a store in a directory, which may exist but holds no store. Durable when it returns.
@@ -348,10 +353,36 @@ impl Store {
         let sealed = backend.get(META_KEY)?;
         let sealed = sealed.ok_or(StoreError::Damaged("the meta row is missing"))?;
         let meta = Meta::decode(sealer.open(META_KEY, &sealed)?.value())?;
-        if census(&backend, &sealer)? != meta.digest {
-            return Err(StoreError::Damaged("rows are missing, added or outdated"));
+        Self::counted(backend, keys, rng, meta, census::AT_ONCE)
+    }
+
+    /// Opens a store whose rows are counted over: before it is there, or beside its work if there are more than `at_once`.
+    fn counted(
+        backend: impl Backend,
+        keys: &StoreKeys,
+        rng: impl CryptoRng + Send + 'static,
+        meta: Meta,
+        at_once: u64,
+    ) -> Result<Self, StoreError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if meta.digest.rows() > at_once {
+            let store = Self::assemble(backend, keys, rng, meta);
+            lock(&store.0.state).count = Some(Count::default());
+            census::beside(&store.0)?;
+            return Ok(store);
+        }
+        let _ = at_once;
+        if census(&backend, &Sealer::new(keys))? != meta.digest {
+            return Err(WRONG);
         }
         Ok(Self::assemble(backend, keys, rng, meta))
+    }
+
+    /// Whether all rows were counted over since the store was opened. Opening waits for it up to 100,000 rows; above, it
+    /// is done beside the work, and a wrong count makes every later call fail with [`StoreError::Damaged`].
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.0.process == process_id() && self.0.is_counted()
     }
 
     fn assemble(
@@ -370,6 +401,7 @@ impl Store {
             state: Mutex::new(State {
                 rng: Box::new(rng),
                 meta,
+                count: None,
                 #[cfg(any(feature = "sled", feature = "redb"))]
                 place: None,
             }),
@@ -556,6 +588,7 @@ impl Live {
         let mut batch = Batch::after(state.meta.sequence);
         let mut written = Vec::with_capacity(changes.len());
         let digest = &mut state.meta.digest;
+        let count = &mut state.count;
         for (name, value) in changes.iter() {
             let Physical { key, inner } = self.blinder.physical(name);
             let old = self.mark_of(&key)?;
@@ -573,6 +606,9 @@ impl Live {
                 batch.put(key.clone(), sealed);
             } else if old.is_some() {
                 batch.delete(key.clone());
+            }
+            if let Some(count) = count {
+                count.changed(&key, old, mark);
             }
             written.push(Written { key, value, mark });
         }
@@ -604,8 +640,17 @@ impl Inner {
         match self.health.load(Ordering::Acquire) {
             OPEN => Ok(()),
             POISONED => Err(StoreError::Poisoned),
+            DAMAGED => Err(WRONG),
             _ => Err(StoreError::Closed),
         }
+    }
+
+    /// The rows are not those that were written. A closed store stays closed.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn found_damage(&self) {
+        let _ = self
+            .health
+            .compare_exchange(OPEN, DAMAGED, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// The epoch that the store is in.
@@ -673,6 +718,7 @@ impl Inner {
         match before {
             CLOSED => Ok(()),
             POISONED => Err(StoreError::Poisoned),
+            DAMAGED => Err(WRONG),
             _ => Ok(closed?),
         }
     }
@@ -683,21 +729,6 @@ impl Drop for Inner {
         // In a forked child this does nothing, and the backend's own drop leaves files and locks alone.
         let _ = self.close();
     }
-}
-
-/// Counts the rows over.
-fn census(backend: &impl Backend, sealer: &Sealer) -> Result<Digest, StoreError> {
-    let mut found = Digest::default();
-    backend.scan(&[], &mut |key, sealed| {
-        if key != META_KEY {
-            found.add(
-                key.first().copied().unwrap_or_default(),
-                sealer.mark(key, sealed),
-            );
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(found)
 }
 
 /// A closed store stays closed.
@@ -763,6 +794,117 @@ mod tests {
 
     fn rng() -> ChaCha20Rng {
         ChaCha20Rng::from_seed([3; 32])
+    }
+
+    /// A store of 400 rows in three tables, counted beside its work, which nobody has begun yet.
+    fn uncounted(meddle: impl FnOnce(&mut BTreeMap<Vec<u8>, Vec<u8>>)) -> Store {
+        let bench = Bench::default();
+        let store = bench.create();
+        let mut changes = Changes::new();
+        for n in 0..200_u16 {
+            changes.put(RowName::plain(2, n.to_be_bytes()), b"id".to_vec());
+            changes.put(RowName::owned(0x12, n.to_be_bytes(), [0]), b"old".to_vec());
+        }
+        changes.put(RowName::plain(3, []), b"named by its table".to_vec());
+        store.commit_blocking(changes).unwrap();
+        store.close().unwrap();
+        let mut rows = bench.rows();
+        meddle(&mut rows);
+        bench.meddle(rows);
+        let image = Image::load(bench).unwrap();
+        let sealed = image.get(META_KEY).unwrap().unwrap();
+        let sealer = Sealer::new(&keys());
+        let meta = Meta::decode(sealer.open(META_KEY, &sealed).unwrap().value()).unwrap();
+        assert_eq!(meta.digest.rows(), 401);
+        let store = Store::assemble(image, &keys(), rng(), meta);
+        lock(&store.0.state).count = Some(Count::default());
+        store
+    }
+
+    /// Changes rows between the parts of a count, wherever it is.
+    fn work_on(store: &Store, seed: u64) -> Result<(), StoreError> {
+        use rand_chacha::rand_core::Rng;
+        let mut random = ChaCha20Rng::seed_from_u64(seed);
+        while store.0.count_part()? {
+            let mut changes = Changes::new();
+            for _ in 0..8 {
+                let n = (random.next_u32() % 300) as u16;
+                let (plain, owned) = (
+                    RowName::plain(2, n.to_be_bytes()),
+                    RowName::owned(0x12, n.to_be_bytes(), [0]),
+                );
+                match random.next_u32() % 4 {
+                    0 => changes.put(plain, b"new".to_vec()),
+                    1 => changes.delete(plain),
+                    2 => changes.put(owned, b"new".to_vec()),
+                    _ => changes.delete(owned),
+                }
+            }
+            store.commit_blocking(changes)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_are_counted_over_beside_the_work_and_whatever_it_changes() {
+        for seed in 0..30 {
+            let store = uncounted(|_| ());
+            assert!(!store.is_counted());
+            work_on(&store, seed).unwrap();
+            assert!(store.is_counted());
+            store.close().unwrap();
+        }
+    }
+
+    #[test]
+    fn row_that_is_missing_added_or_outdated_is_found_beside_the_work() {
+        type Meddle = fn(&mut BTreeMap<Vec<u8>, Vec<u8>>);
+        let meddles: [Meddle; 4] = [
+            // None of these rows is touched by the work below.
+            |rows| drop(rows.remove(&[3][..])),
+            |rows| drop(rows.insert(vec![3, 9], vec![7; 40])),
+            |rows| drop(rows.insert(vec![0x7f], vec![7; 40])),
+            |rows| rows.get_mut(&[3][..]).unwrap()[5] ^= 1,
+        ];
+        for (seed, meddle) in (0..).zip(meddles) {
+            let store = uncounted(meddle);
+            assert!(is_damaged(work_on(&store, seed)));
+            assert!(is_damaged(store.get(&row(1))));
+            assert!(is_damaged(store.commit_blocking(Changes::new())));
+            assert!(is_damaged(store.close()));
+            assert!(matches!(store.get(&row(1)), Err(StoreError::Closed)));
+        }
+    }
+
+    #[test]
+    fn large_store_opens_before_it_is_counted_and_small_ones_after() {
+        let bench = Bench::default();
+        let store = bench.create();
+        store.commit_blocking(put(row(1), b"one")).unwrap();
+        store.close().unwrap();
+        bench.meddle(
+            bench
+                .rows()
+                .into_iter()
+                .filter(|(key, _)| key == META_KEY)
+                .collect(),
+        );
+        let open = |at_once| {
+            let meta = lock(&store.0.state).meta.clone();
+            Store::counted(
+                Image::load(bench.clone()).unwrap(),
+                &keys(),
+                rng(),
+                meta,
+                at_once,
+            )
+        };
+        assert!(is_damaged(open(1)));
+        let store = open(0).unwrap();
+        while !store.is_counted() {
+            thread::yield_now();
+        }
+        assert!(is_damaged(store.get(&row(1))));
     }
 
     fn keys() -> StoreKeys {

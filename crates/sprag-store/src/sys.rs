@@ -23,13 +23,25 @@ pub(crate) fn process_id() -> u32 {
     return 0;
 }
 
+/// Lets a moment pass.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+}
+
+/// Runs a call on a thread of its own, which nobody joins.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn spawn(name: &str, call: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let named = std::thread::Builder::new().name(name.to_owned());
+    named.spawn(call).map(drop)
+}
+
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod files {
     use std::fs::{self, File, OpenOptions, TryLockError};
     use std::io::{self, Read, Seek, Write};
     use std::path::Path;
-    use std::thread;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use crate::StoreError;
 
@@ -41,17 +53,6 @@ mod files {
     pub(crate) fn unix_time() -> u64 {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since.map_or(0, |since| since.as_secs())
-    }
-
-    /// Lets a moment pass.
-    pub(crate) fn pause() {
-        thread::sleep(Duration::from_millis(1));
-    }
-
-    /// Runs a call on a thread of its own, which nobody joins.
-    pub(crate) fn spawn(name: &str, call: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let named = thread::Builder::new().name(name.to_owned());
-        named.spawn(call).map(drop)
     }
 
     /// The size of a file; 0 if what has this name is none.

@@ -11,7 +11,8 @@ use rand_core::CryptoRng;
 use sprag_keys::{Key, KeySlot, UnlockKey};
 use zeroize::Zeroizing;
 
-use super::{Inner, Live, State, census, poison};
+use super::census::{WRONG, census};
+use super::{Inner, Live, State, poison};
 use crate::backend::RowMap;
 use crate::blind::Blinder;
 use crate::commit::{Committer, Disk};
@@ -74,7 +75,12 @@ impl Inner {
         let mut state = lock(&self.state);
         let shut = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.ready()?;
-        let State { rng, meta, place } = &mut *state;
+        let State {
+            rng,
+            meta,
+            count,
+            place,
+        } = &mut *state;
         let place = place.as_mut().ok_or(StoreError::NotRenewable)?;
         let rng = &mut **rng;
         let home = place.place.home().ok_or(StoreError::Closed)?;
@@ -122,6 +128,8 @@ impl Inner {
         }
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         meta.digest = digest;
+        // Whatever was not counted yet was counted while it was copied.
+        *count = None;
         place.kind = kind;
         place.keys = keys;
         place.begun = begun;
@@ -195,9 +203,7 @@ impl Inner {
         self.watched(scanned.map_err(StoreError::from).and(opened))?;
         std::mem::replace(&mut copy.failed, Ok(()))?;
         if found != meta.digest {
-            return self.watched(Err(StoreError::Damaged(
-                "rows are missing, added or outdated",
-            )));
+            return self.watched(Err(WRONG));
         }
         let renewed = Meta {
             sequence: meta.sequence,
