@@ -22,6 +22,16 @@ pub const BODY: &[u8] = b"Sprag/1 body";
 pub const ORIGIN: &[u8] = b"Sprag/1 origin";
 /// Proof of a linked device (§6.1).
 pub const LINK: &[u8] = b"Sprag/1 link";
+/// Key that names an account's objects ("Memories", *Keys*).
+pub const NAMES: &[u8] = b"Sprag/1 names";
+/// Key of a space (there).
+pub const SPACE: &[u8] = b"Sprag/1 space";
+/// Id of a generation (there).
+pub const GENERATION: &[u8] = b"Sprag/1 generation";
+/// Heads of key logs: signature and seal ("Memories", *Heads*).
+pub const HEAD: &[u8] = b"Sprag/1 head";
+/// Segments of key logs ("Memories", *Segments*).
+pub const SEGMENT: &[u8] = b"Sprag/1 segment";
 
 #[cfg(test)]
 mod tests {
@@ -41,6 +51,11 @@ mod tests {
             BODY,
             ORIGIN,
             LINK,
+            NAMES,
+            SPACE,
+            GENERATION,
+            HEAD,
+            SEGMENT,
         ];
         for (at, label) in all.iter().enumerate() {
             assert!(label.starts_with(b"Sprag/1 ") && label.is_ascii());

@@ -21,6 +21,7 @@ pub mod hazmat;
 mod heal;
 mod inbox;
 mod lists;
+pub mod memory;
 mod open;
 mod outbox;
 mod outgoing;
