@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod aead;
+mod cipher;
 mod curve;
 mod error;
 mod fingerprint;
@@ -14,6 +15,7 @@ mod kem;
 pub mod labels;
 mod names;
 pub mod passphrase;
+mod recipient;
 #[cfg(feature = "record-nonces")]
 pub mod recorder;
 mod seal;
@@ -21,6 +23,7 @@ mod secret;
 pub mod xeddsa;
 
 pub use aead::{AeadKey, NONCE, TAG, open, seal_in_place};
+pub use cipher::{Aead, ChunkKey};
 pub use curve::{
     AccountKey, AccountKeyPair, BaseKey, BaseKeyPair, IdentityKey, IdentityKeyPair, KeyPair,
     PrivateKey, PublicKey, RatchetKey, RatchetKeyPair, SharedSecret,
@@ -31,6 +34,7 @@ pub use kdf::{hkdf, hmac, lp, put_lp, sha256};
 pub use kem::{KemCiphertext, KemPrivateKey, KemPublicKey};
 pub use names::{Features, Mode, Salt, SessionId, TranscriptHash};
 pub use passphrase::Argon2Params;
+pub use recipient::{RECIPIENT_OVERHEAD, RecipientKey, RecipientPrivateKey};
 pub use seal::{SEAL_OVERHEAD, SealKey};
 pub use secret::{HandshakeParts, HandshakeSecret};
 pub use xeddsa::Signature;
@@ -50,6 +54,7 @@ mod tests {
         wiped_on_drop::<x25519_dalek::StaticSecret>();
         wiped_on_drop::<x25519_dalek::SharedSecret>();
         wiped_on_drop::<aes_gcm::Aes256Gcm>();
+        wiped_on_drop::<chacha20poly1305::ChaCha20Poly1305>();
         wiped_on_drop::<hmac::digest::CtOutput<sha2::Sha256>>();
         wiped_on_drop::<sha2::Sha256>(); // and so the two that an HMAC consists of
         wiped_on_drop::<sha2::Sha512>();
@@ -64,6 +69,8 @@ mod tests {
         wiped_on_drop::<xeddsa::SigningKey>();
         wiped_on_drop::<KemPrivateKey>();
         wiped_on_drop::<AeadKey>();
+        wiped_on_drop::<ChunkKey>();
+        wiped_on_drop::<RecipientPrivateKey>();
         wiped_on_drop::<SealKey>();
         wiped_on_drop::<HandshakeParts>();
         wiped_on_drop::<HandshakeSecret>();

@@ -25,6 +25,7 @@ const RULES: &[Rule] = &[
             "sprag-x3dh",
             "sprag-ratchet",
             "sprag-session",
+            "sprag-vault",
         ],
         modules: &["fs", "net", "time", "thread", "env", "process", "os"],
         only_in: &[],
@@ -55,6 +56,7 @@ const RULES: &[Rule] = &[
 const SINGULAR: &[(&str, &[&str], &str)] = &[
     ("sled", &["sprag-store"], "sled"),
     ("libcrux_ml_kem", &["sprag-crypto"], "kem"),
+    ("hpke", &["sprag-crypto"], "recipient"),
     ("getrandom", &["sprag", "sprag-cli"], "sys"),
 ];
 

@@ -1,0 +1,1 @@
+//! The test list of `docs/VAULT.md`.
