@@ -4,6 +4,7 @@ use hkdf::Hkdf;
 use hmac::digest::FixedOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 /// `HKDF(salt, ikm, info, N)` with SHA-256, RFC 5869; `info` is given in parts. `N` is at most 8,160:
@@ -38,6 +39,12 @@ pub fn hmac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     parts.iter().for_each(|part| mac.update(part));
     mac.finalize_into((&mut *out).into());
     out
+}
+
+/// Whether `tag` is the HMAC of the message under the key. Takes the same time for all tags.
+#[must_use]
+pub fn hmac_is(key: &[u8], parts: &[&[u8]], tag: &[u8; 32]) -> bool {
+    hmac(key, parts).as_slice().ct_eq(tag).into()
 }
 
 /// SHA-256 over the parts.

@@ -30,7 +30,7 @@ pub use curve::{
 };
 pub use error::{BadSignature, InvalidIterations, InvalidKey, KdfError, OpenError};
 pub use fingerprint::{Fingerprint, SAFETY_ITERATIONS, SAFETY_VERSION, SafetyNumber};
-pub use kdf::{hkdf, hmac, lp, put_lp, sha256};
+pub use kdf::{hkdf, hmac, hmac_is, lp, put_lp, sha256};
 pub use kem::{KemCiphertext, KemPrivateKey, KemPublicKey};
 pub use names::{Features, Mode, Salt, SessionId, TranscriptHash};
 pub use passphrase::Argon2Params;

@@ -48,6 +48,14 @@ pub enum StoreError {
     /// Somebody else wrote to this store although it was open here. The store is poisoned.
     #[error("store was written by somebody else")]
     StoreInUse,
+    /// The store is not the one that its anchor knows: it was set back, or copied, or its anchor was taken away. Decide
+    /// what to do with its state, then [`Store::guard_anew`](crate::Store::guard_anew).
+    #[error("store was set back to an earlier state: {0}")]
+    RolledBack(Rollback),
+    /// What is in the place of the anchor is another store's, or none at all. Each store has an anchor of its own: choose
+    /// another place, or take away what is there.
+    #[error("anchor belongs to somebody else")]
+    ForeignAnchor,
     /// A row is larger than [`MAX_ROW`](crate::MAX_ROW). Split it.
     #[error("row is too large")]
     TooLarge,
@@ -76,6 +84,21 @@ pub enum StoreError {
     /// A bug in this library.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+/// By what a store was found to be set back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rollback {
+    /// The anchor knows another opening: this is an older copy, or another copy was opened since.
+    #[error("another copy was opened since")]
+    OtherOpening,
+    /// The anchor knows of commits that the store does not have.
+    #[error("commits are missing that were on stable storage")]
+    BehindWatermark,
+    /// The store had an anchor, and its place holds none, or a forged one.
+    #[error("its anchor is gone")]
+    AnchorGone,
 }
 
 impl StoreError {

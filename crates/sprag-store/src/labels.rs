@@ -10,5 +10,7 @@ pub(crate) const ROW: &[u8] = b"Sprag/1 store row";
 pub(crate) const DIGEST: &[u8] = b"Sprag/1 store digest";
 /// The key of physical names, of an epoch.
 pub(crate) const BLINDING: &[u8] = b"Sprag/1 store blinding";
+/// The key of what an anchor remembers, of the store.
+pub(crate) const ANCHOR: &[u8] = b"Sprag/1 store anchor";
 /// The key of inner names, of the store.
 pub(crate) const NAMES: &[u8] = b"Sprag/1 store names";

@@ -35,9 +35,11 @@
 //! Databases keep overwritten rows for long. [`Store::renew`] moves the live ones into a new epoch, under a new key, and
 //! destroys the old one; somebody has to call it now and then.
 //!
-//! What it does not do: it cannot see that a whole store was put back to an older state.
+//! A store alone cannot see that it was put back to an older state as a whole. An [`Anchor`] outside of it can:
+//! [`Store::guard`].
 #![forbid(unsafe_code)]
 
+mod anchor;
 mod backend;
 mod blind;
 mod cache;
@@ -50,6 +52,8 @@ mod disk;
 mod error;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod home;
+#[cfg(feature = "keyring")]
+mod keyring;
 mod labels;
 mod manifest;
 mod memory;
@@ -63,12 +67,19 @@ mod sled;
 mod store;
 mod sys;
 
+#[cfg(any(feature = "sled", feature = "redb"))]
+pub use anchor::FileAnchor;
+pub use anchor::{Anchor, AnchorError, AnchorRecord};
 pub use backend::{BACKEND_TABLES, Backend, BackendError, Batch, Completion, MAX_SEALED, RowMap};
-pub use error::{Cause, StoreError};
+pub use error::{Cause, Rollback, StoreError};
+#[cfg(feature = "keyring")]
+pub use keyring::KeyringAnchor;
 pub use manifest::{BackendKind, MANIFEST_LEN, Manifest, StoreKeys};
 pub use memory::{Forget, MemoryBackend};
 pub use rows::{
     Changes, MAX_ROW, MAX_SUFFIX, META_TABLE, MemoryRows, RowName, Rows, Staged, Visit,
 };
 pub use sink::{Image, Loaded, Sink};
+#[cfg(not(target_arch = "wasm32"))]
+pub use store::Standing;
 pub use store::Store;

@@ -1,8 +1,12 @@
 //! The store: rows, sealed and committed.
 
 mod census;
+#[cfg(not(target_arch = "wasm32"))]
+mod guard;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod renew;
+#[cfg(not(target_arch = "wasm32"))]
+mod watch;
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -10,6 +14,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 #[cfg(any(feature = "sled", feature = "redb"))]
 use std::path::Path;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -19,12 +25,14 @@ use sprag_keys::Key;
 use zeroize::Zeroizing;
 
 use self::census::{Count, WRONG, census};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::anchor::Notary;
 use crate::backend::{Backend, Batch, Completion, Deferred};
 use crate::blind::{Blinder, Physical};
 use crate::cache::{Cache, Known};
 #[cfg(any(feature = "sled", feature = "redb"))]
 use crate::commit::Committer;
-use crate::error::StoreError;
+use crate::error::{Rollback, StoreError};
 #[cfg(any(feature = "sled", feature = "redb"))]
 use crate::home::Home;
 use crate::manifest::StoreKeys;
@@ -52,6 +60,11 @@ struct Inner {
     gate: Arc<RwLock<()>>,
     health: Arc<AtomicU8>,
     store_id: [u8; 16],
+    #[cfg(not(target_arch = "wasm32"))]
+    notary: Arc<Notary>,
+    /// What the committer tells the guard.
+    #[cfg(not(target_arch = "wasm32"))]
+    pulse: Arc<watch::Pulse>,
     /// The process that opened the store. A fork of it would use message keys twice.
     process: u32,
 }
@@ -92,6 +105,9 @@ const OPEN: u8 = 0;
 const POISONED: u8 = 1;
 const CLOSED: u8 = 2;
 const DAMAGED: u8 = 3;
+const OTHER_OPENING: u8 = 4;
+const BEHIND_WATERMARK: u8 = 5;
+const ANCHOR_GONE: u8 = 6;
 
 impl Store {
     /// Makes a store in a directory, which may exist but holds no store. Durable when it returns.
@@ -391,6 +407,8 @@ impl Store {
         rng: impl CryptoRng + Send + 'static,
         meta: Meta,
     ) -> Self {
+        #[cfg(not(target_arch = "wasm32"))]
+        let durable = meta.sequence;
         Self(Arc::new(Inner {
             live: RwLock::new(Arc::new(Live {
                 backend: Box::new(backend),
@@ -408,6 +426,10 @@ impl Store {
             renewal: Mutex::new(()),
             gate: Arc::default(),
             health: Arc::new(AtomicU8::new(OPEN)),
+            #[cfg(not(target_arch = "wasm32"))]
+            notary: Arc::new(Notary::new(keys)),
+            #[cfg(not(target_arch = "wasm32"))]
+            pulse: Arc::new(watch::Pulse::new(durable)),
             store_id: *keys.store_id(),
             process: process_id(),
         }))
@@ -639,9 +661,7 @@ impl Inner {
         }
         match self.health.load(Ordering::Acquire) {
             OPEN => Ok(()),
-            POISONED => Err(StoreError::Poisoned),
-            DAMAGED => Err(WRONG),
-            _ => Err(StoreError::Closed),
+            code => Err(unhealthy(code)),
         }
     }
 
@@ -670,10 +690,21 @@ impl Inner {
         if let Err(error) = self.ready().and_then(|()| changes.check()) {
             return done(Err(error));
         }
+        self.queue_unchecked(changes, lazy, done);
+    }
+
+    /// As `queue`, for the store's own table as well.
+    fn queue_unchecked(&self, changes: &Changes, lazy: bool, done: Completion) {
         let (health, gate) = (Arc::clone(&self.health), Arc::clone(&self.gate));
+        #[cfg(not(target_arch = "wasm32"))]
+        let pulse = Arc::clone(&self.pulse);
         let (deferred, done) = Deferred::new(Box::new(move |result: Result<u64, StoreError>| {
-            if result.is_err() {
-                poison(&health);
+            match &result {
+                #[cfg(not(target_arch = "wasm32"))]
+                Ok(sequence) => pulse.committed(*sequence),
+                #[cfg(target_arch = "wasm32")]
+                Ok(_) => {}
+                Err(_) => poison(&health),
             }
             drop(gate.read().unwrap_or_else(PoisonError::into_inner));
             let outer = ANSWERING.replace(true);
@@ -713,13 +744,26 @@ impl Inner {
             let _settled = lock(&self.state);
             self.live()
         };
+        // The directory stays ours until the anchor knows the last commit.
+        #[cfg(any(feature = "sled", feature = "redb"))]
+        let held = {
+            let state = lock(&self.state);
+            state.place.as_ref().and_then(|place| place.place.home())
+        };
         lock(&live.cache).close();
         let closed = live.backend.close();
+        #[cfg(not(target_arch = "wasm32"))]
+        if ANSWERING.get() {
+            self.pulse.end_soon();
+        } else {
+            self.pulse.end();
+        }
+        #[cfg(any(feature = "sled", feature = "redb"))]
+        drop(held);
         match before {
             CLOSED => Ok(()),
-            POISONED => Err(StoreError::Poisoned),
-            DAMAGED => Err(WRONG),
-            _ => Ok(closed?),
+            OPEN => Ok(closed?),
+            code => Err(unhealthy(code)),
         }
     }
 }
@@ -731,10 +775,43 @@ impl Drop for Inner {
     }
 }
 
+/// Why calls are not answered.
+fn unhealthy(code: u8) -> StoreError {
+    match code {
+        POISONED => StoreError::Poisoned,
+        DAMAGED => WRONG,
+        OTHER_OPENING => StoreError::RolledBack(Rollback::OtherOpening),
+        BEHIND_WATERMARK => StoreError::RolledBack(Rollback::BehindWatermark),
+        ANCHOR_GONE => StoreError::RolledBack(Rollback::AnchorGone),
+        _ => StoreError::Closed,
+    }
+}
+
+/// An alarm of the guard: no call is answered any more, and the reason stays.
+#[cfg(not(target_arch = "wasm32"))]
+fn roll_back(store: &Weak<Inner>, error: &StoreError) {
+    let code = match error {
+        StoreError::RolledBack(Rollback::OtherOpening) => OTHER_OPENING,
+        StoreError::RolledBack(Rollback::BehindWatermark) => BEHIND_WATERMARK,
+        StoreError::RolledBack(Rollback::AnchorGone)
+        | StoreError::ForeignAnchor
+        | StoreError::UnsupportedVersion => ANCHOR_GONE,
+        // The store's own, which has been told already.
+        _ => return,
+    };
+    if let Some(store) = store.upgrade() {
+        let health = &store.health;
+        let _ = health.compare_exchange(OPEN, code, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
 /// A closed store stays closed.
 fn poison(health: &AtomicU8) {
     let _ = health.compare_exchange(OPEN, POISONED, Ordering::AcqRel, Ordering::Acquire);
 }
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use guard::Standing;
 
 #[cfg(test)]
 mod tests {

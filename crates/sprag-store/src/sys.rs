@@ -36,6 +36,22 @@ pub(crate) fn spawn(name: &str, call: impl FnOnce() + Send + 'static) -> std::io
     named.spawn(call).map(drop)
 }
 
+/// An instant of a clock that only goes forward.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) struct Moment(std::time::Instant);
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    /// The time since.
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
+    }
+}
+
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod files {
     use std::fs::{self, File, OpenOptions, TryLockError};

@@ -45,7 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const OWNERS: &[(&[&str], &[&str])] = &[
     (CIPHERS, &["sprag-crypto"]),
     (&["prost"], &["sprag-wire"]),
-    (&["sled", "redb", "fs4"], &["sprag-store"]),
+    (&["sled", "redb", "fs4", "keyring-core"], &["sprag-store"]),
     (&["prost-build", "protox"], &["xtask"]),
     (&["getrandom", "rand"], &["sprag", "sprag-cli"]),
     (&["clap", "rpassword", "qrcode"], &["sprag-cli"]),
