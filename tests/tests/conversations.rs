@@ -418,14 +418,16 @@ fn new_account_of_a_contact_is_an_event_and_its_message_waits_until_accepted() {
     world.send(new_bob, "alice", b"I lost my phone");
     world.work(new_bob);
 
-    // The frame alone proves nothing: the server keeps it, and its list is asked for, once.
+    // The frame alone proves nothing: the library keeps it, and the list is asked for, once.
+    let (id, envelope) = world.waiting(alice).remove(0);
     for _ in 0..3 {
-        let (_, envelope) = world.waiting(alice).remove(0);
         let received = world.receive(alice, &envelope);
         assert_eq!(received.refused().unwrap().code(), "untrusted_identity");
-        assert_eq!(received.transport(), Transport::Keep);
+        assert_eq!(received.transport(), Transport::Forget);
         assert!(received.messages().is_empty());
     }
+    world.forget(alice, &id);
+    assert_eq!(world.client(alice).health().unwrap().kept_frames, 1);
     assert!(codes(&world, alice).is_empty());
     let tasks = world.tasks(alice);
     assert!(
@@ -439,8 +441,8 @@ fn new_account_of_a_contact_is_an_event_and_its_message_waits_until_accepted() {
 
     // Nothing goes on before the user decides, whatever is restarted.
     world.restart(alice);
-    world.poll(alice);
-    assert_eq!(world.waiting(alice).len(), 1);
+    world.settle();
+    assert_eq!(world.client(alice).health().unwrap().kept_frames, 1);
     assert!(world.client(alice).contact("bob").unwrap().unwrap().changed);
     assert_eq!(
         world.client(alice).safety_number("bob").unwrap().unwrap(),
@@ -583,8 +585,13 @@ fn stranger_who_claims_a_name_gets_no_answer_before_the_server_has_shown_him() {
     assert_eq!(world.waiting(alice).len(), 1);
     world.settle();
     assert_eq!(world.heard(alice).len(), 1);
-    // The server's list says nothing new, so the envelope was forged: it does not fill the queue.
+    // The server's list says nothing new, so the envelope was forged: it is neither at the server nor here any more.
     assert!(world.waiting(alice).is_empty());
+    world.wait(3_600_000);
+    world.settle();
+    let health = world.client(alice).health().unwrap();
+    assert_eq!((health.kept_frames, health.given_up), (0, 1));
+    assert_eq!(world.heard(alice).len(), 1);
 }
 
 /// A server that has another account under a user's name.

@@ -81,6 +81,12 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show what happened that nobody asked for
     Events(EventsArgs),
+    /// Show what was counted, and how full everything is
+    Health,
+    /// Replace all sessions with somebody, as after a suspected theft
+    Reset(UserArgs),
+    /// Show or switch quiet mode: contacts who ask in vain hear nothing, not even that we are there
+    Quiet(QuietArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
 }
@@ -157,6 +163,19 @@ pub(crate) struct SafetyNumberArgs {
 pub(crate) struct UserArgs {
     /// Whom
     pub(crate) user: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuietArgs {
+    /// Switch it
+    pub(crate) switch: Option<Switch>,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]

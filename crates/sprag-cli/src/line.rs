@@ -1,7 +1,9 @@
 //! Results: what commands give, and what programs read as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
-use sprag::{CopyStatus, Event, Message, Refusal, Status, Task};
+use sprag::{CopyStatus, Event, Health, Message, Refusal, Status, Task};
 use zeroize::Zeroizing;
 
 /// A result. Its JSON form is one object in one line, with a `type` and always the same keys; keys may be added, never
@@ -60,6 +62,10 @@ pub(crate) enum Line {
         refused: usize,
         inbox: usize,
     },
+    Health(Box<HealthLine>),
+    Quiet {
+        quiet: bool,
+    },
     Step {
         text: String,
     },
@@ -117,6 +123,49 @@ pub(crate) struct EventLine {
     pub(crate) device: Option<u32>,
     pub(crate) task: Option<u64>,
     pub(crate) code: Option<String>,
+}
+
+/// What was counted, and how full everything is: the fields of `sprag::Health`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct HealthLine {
+    pub(crate) opened: u64,
+    pub(crate) refused: BTreeMap<&'static str, u64>,
+    pub(crate) heals: u64,
+    pub(crate) fresh_sessions: u64,
+    pub(crate) requests_sent: u64,
+    pub(crate) requests_answered: u64,
+    pub(crate) sent_again: u64,
+    pub(crate) offered_again: u64,
+    pub(crate) given_up: u64,
+    pub(crate) kept_frames: usize,
+    pub(crate) kept_bytes: usize,
+    pub(crate) kept_salts: usize,
+    pub(crate) gathered_salts: usize,
+    pub(crate) list_fetches: usize,
+    pub(crate) bundle_fetches: usize,
+    pub(crate) tasks: usize,
+    pub(crate) parked_tasks: usize,
+    pub(crate) accepted_users: usize,
+    pub(crate) strangers: usize,
+    pub(crate) undecided: usize,
+    pub(crate) inbox: u32,
+    pub(crate) inbox_of_strangers: u32,
+    pub(crate) outbox: u32,
+    pub(crate) signed_pre_keys: usize,
+    pub(crate) last_resort_pre_keys: usize,
+    pub(crate) one_time_pre_keys: usize,
+    pub(crate) kem_pre_keys: usize,
+    pub(crate) records: usize,
+    pub(crate) current_sessions: usize,
+    pub(crate) archived_sessions: usize,
+    pub(crate) retired_sessions: usize,
+    pub(crate) pending_sessions: usize,
+    pub(crate) closed_ids: usize,
+    pub(crate) lost_ids: usize,
+    pub(crate) resets: usize,
+    pub(crate) own_epoch: u64,
+    pub(crate) list_asked_at: u64,
+    pub(crate) quiet: bool,
 }
 
 /// What a run of the demo measured.
@@ -179,6 +228,52 @@ impl Line {
             hex: hex::encode(task_bytes(task)),
             file,
         })
+    }
+
+    pub(crate) fn health(health: &Health) -> Self {
+        let refused = health.refused.iter();
+        Self::Health(Box::new(HealthLine {
+            opened: health.opened,
+            refused: refused
+                .map(|(error, count)| (sprag::Error::from(*error).code(), *count))
+                .collect(),
+            heals: health.heals,
+            fresh_sessions: health.fresh_sessions,
+            requests_sent: health.requests_sent,
+            requests_answered: health.requests_answered,
+            sent_again: health.sent_again,
+            offered_again: health.offered_again,
+            given_up: health.given_up,
+            kept_frames: health.kept_frames,
+            kept_bytes: health.kept_bytes,
+            kept_salts: health.kept_salts,
+            gathered_salts: health.gathered_salts,
+            list_fetches: health.list_fetches,
+            bundle_fetches: health.bundle_fetches,
+            tasks: health.tasks,
+            parked_tasks: health.parked_tasks,
+            accepted_users: health.accepted_users,
+            strangers: health.strangers,
+            undecided: health.undecided,
+            inbox: health.inbox,
+            inbox_of_strangers: health.inbox_of_strangers,
+            outbox: health.outbox,
+            signed_pre_keys: health.signed_pre_keys,
+            last_resort_pre_keys: health.last_resort_pre_keys,
+            one_time_pre_keys: health.one_time_pre_keys,
+            kem_pre_keys: health.kem_pre_keys,
+            records: health.records,
+            current_sessions: health.current_sessions,
+            archived_sessions: health.archived_sessions,
+            retired_sessions: health.retired_sessions,
+            pending_sessions: health.pending_sessions,
+            closed_ids: health.closed_ids,
+            lost_ids: health.lost_ids,
+            resets: health.resets,
+            own_epoch: health.own_epoch,
+            list_asked_at: health.list_asked_at,
+            quiet: health.quiet,
+        }))
     }
 
     pub(crate) fn event(number: u64, event: &Event) -> Self {

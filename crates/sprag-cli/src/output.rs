@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Stderr, Stdout, Write};
 use zeroize::Zeroizing;
 
 use crate::error::CliError;
-use crate::line::{EventLine, Figures, Line, MessageLine};
+use crate::line::{EventLine, Figures, HealthLine, Line, MessageLine};
 
 /// Where results go, and how.
 pub(crate) struct Output {
@@ -166,6 +166,8 @@ fn text(line: &Line) -> String {
             "{tasks_done} tasks done, {tasks_waiting} wait; {envelopes} envelopes came, {refused} refused; \
              {inbox} messages to read\n"
         ),
+        Line::Health(health) => health_text(health),
+        Line::Quiet { quiet } => format!("quiet mode is {}\n", if *quiet { "on" } else { "off" }),
         Line::Step { text } => format!("{}\n", printable(text)),
         Line::Figures(figures) => figures_text(figures),
     }
@@ -217,9 +219,71 @@ fn event_text(event: &EventLine) -> String {
         "unreadable" => format!("a message of {user} could not be read ({code})"),
         "bad_content" => format!("a message of {user} broke the rules"),
         "unsupported" => format!("a message of {user} needs a newer version"),
+        "sent_again" => format!("{code} messages were sent to {user} again, who asked for them"),
+        "offered_again" => {
+            format!("a message of {user} that had waited for a list or a decision was opened")
+        }
+        "strangers_saw_other_list" => {
+            format!("{code} messages of strangers claim a device list of ours that we never signed")
+        }
+        "server_went_back" => {
+            format!("the server went back: {code} messages are delivered to it again")
+        }
         _ => "something that this version has no words for".to_owned(),
     };
     format!("{}  {what}\n", event.number)
+}
+
+fn health_text(health: &HealthLine) -> String {
+    let refused: Vec<_> = health
+        .refused
+        .iter()
+        .map(|(code, count)| format!("{code} {count}"))
+        .collect();
+    let refused = match refused.as_slice() {
+        [] => "none".to_owned(),
+        some => some.join(", "),
+    };
+    format!(
+        "frames     {} opened; refused: {refused}\n\
+         healing    {} sessions lost, {} opened anew; {} requests sent, {} answered, {} messages sent again\n\
+         waiting    {} frames of 64 ({} bytes) for a list or a decision; {} opened later, {} in vain\n\
+         sessions   {} current ({} unanswered), {} archived, {} retired, with {} devices\n\
+         people     {} accepted, {} devices of strangers of 1000, {} changed identities undecided\n\
+         boxes      inbox {} of 10000, outbox {} of 10000\n\
+         network    {} tasks, {} of them parked; {} list fetches, {} bundle fetches\n\
+         prekeys    {} signed, {} last resort, {} one-time, {} one-time KEM\n\
+         quiet      {}\n",
+        health.opened,
+        health.heals,
+        health.fresh_sessions,
+        health.requests_sent,
+        health.requests_answered,
+        health.sent_again,
+        health.kept_frames,
+        health.kept_bytes,
+        health.offered_again,
+        health.given_up,
+        health.current_sessions,
+        health.pending_sessions,
+        health.archived_sessions,
+        health.retired_sessions,
+        health.records,
+        health.accepted_users,
+        health.strangers,
+        health.undecided,
+        health.inbox,
+        health.outbox,
+        health.tasks,
+        health.parked_tasks,
+        health.list_fetches,
+        health.bundle_fetches,
+        health.signed_pre_keys,
+        health.last_resort_pre_keys,
+        health.one_time_pre_keys,
+        health.kem_pre_keys,
+        if health.quiet { "on" } else { "off" },
+    )
 }
 
 fn figures_text(figures: &Figures) -> String {

@@ -2,7 +2,7 @@
 
 use sprag_crypto::Salt;
 use sprag_store::{Rows, Staged};
-use sprag_wire::{Body, DeviceAddress, Envelope, UserId};
+use sprag_wire::{Body, DeviceAddress, Envelope, FrameKind, UserId};
 use zeroize::Zeroizing;
 
 use crate::error::{ProtocolError, StepError};
@@ -10,11 +10,16 @@ use crate::event::{self, Event};
 use crate::inbox::InboxMessage;
 use crate::own::{Device, Env};
 use crate::peers::Learned;
+use crate::receive::Received;
 use crate::tables;
-use crate::task::{Kind, StoredTask, TaskId};
+use crate::task::{Kind, StoredTask};
 
 /// A list is fetched because of what a frame claims at most this often: once an hour.
 const FETCH_LIST_MS: u64 = 3_600_000;
+/// What strangers say of our lists is told at most this often: once a day.
+const DAY_MS: u64 = 24 * FETCH_LIST_MS;
+/// The first byte of a frame with a handshake.
+const PRE_KEY_MESSAGE: u8 = FrameKind::PreKeyMessage as u8;
 
 /// What the transport does with an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,15 +84,29 @@ impl Device {
         let from = envelope.from().clone();
         let received = match self.receive(rows, env, &from, envelope.payload()) {
             Ok(received) => received,
-            Err(StepError::Protocol(error)) => return self.frame_refused(rows, env, &from, error),
+            Err(StepError::Protocol(error)) => {
+                return self.frame_refused(rows, env, &from, envelope.payload(), error);
+            }
             Err(error) => return Err(error),
         };
+        self.take_received(rows, env, received)
+    }
+
+    /// What an opened frame brought: into the inbox, and what follows from it.
+    pub(crate) fn take_received(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        received: Received,
+    ) -> Result<Delivery, StepError> {
+        let from = received.from.clone();
+        self.tally.opened += 1;
         self.tell_learned(rows, from.user(), received.learned)?;
         if let Some(
             ProtocolError::UntrustedIdentity | ProtocolError::ForkedList | ProtocolError::StaleList,
         ) = received.list_refused
         {
-            self.fetch_list(rows, env, from.user())?;
+            self.fetch_list(rows, env, from.user(), 0)?;
         }
         let message = self.keep(rows, &received, env.now)?;
         let mut refused = received.content.as_ref().err().copied();
@@ -124,92 +143,119 @@ impl Device {
         })
     }
 
-    /// What a refused frame leads to ("The protocol", §11, column *caller*).
+    /// What a refused frame leads to ("The protocol", §11, column *caller*). The library takes it over or it is hopeless:
+    /// the server need not keep it.
     pub(crate) fn frame_refused(
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
         from: &DeviceAddress,
+        frame: &[u8],
         error: ProtocolError,
     ) -> Result<Delivery, StepError> {
+        self.tally.refuse(error);
         let known = self.user(rows, from.user())?;
         let accepted = known.as_ref().is_some_and(|user| user.accepted);
+        let has_handshake = frame.first() == Some(&PRE_KEY_MESSAGE);
         match error {
-            ProtocolError::UntrustedIdentity | ProtocolError::ForkedList => {
-                // A frame alone proves nothing: the server's list decides whether this is an event. The envelope waits
-                // for that list, and then for the user; if the list says nothing new, it was forged.
-                self.fetch_list(rows, env, from.user())?;
-                let undecided = rows.get(&tables::candidate(from.user()))?.is_some();
-                let transport = if undecided || is_fetching(rows, from.user())? {
-                    Transport::Keep
-                } else {
-                    Transport::Forget
-                };
-                Ok(Delivery::refused(error, transport))
+            ProtocolError::ForkedList => {
+                if accepted && let Some(list) = self.met.as_ref().and_then(|met| met.list.clone()) {
+                    // Both lists are signed: that much is certain without the server.
+                    self.show_changed(rows, from.user(), &list)?;
+                }
+                self.offer_later(rows, env, error, frame)?;
+            }
+            // A frame alone proves nothing: the server's list decides whether this is an event.
+            ProtocolError::UntrustedIdentity | ProtocolError::UnknownList => {
+                self.offer_later(rows, env, error, frame)?;
+            }
+            ProtocolError::UnlistedDevice if accepted && has_handshake => {
+                self.offer_later(rows, env, error, frame)?;
             }
             ProtocolError::UnlistedDevice if accepted => {
-                self.fetch_list(rows, env, from.user())?;
-                Ok(Delivery::refused(error, Transport::Forget))
+                self.fetch_list(rows, env, from.user(), 0)?;
             }
-            // Perhaps our own list has changed and we do not know: the frame is offered again once the lists were fetched.
-            ProtocolError::UnknownList if self.fetch_own_lists(rows, env)? => {
-                Ok(Delivery::refused(error, Transport::Keep))
-            }
-            // Of a stranger it is worth nothing: anybody can say so, and would push other events out.
-            ProtocolError::ListMismatch | ProtocolError::UnknownList if accepted => {
-                event::record(
-                    rows,
-                    &Event::ListMismatch {
-                        user: from.user().clone(),
-                    },
-                )?;
-                Ok(Delivery::refused(
-                    ProtocolError::ListMismatch,
-                    Transport::Forget,
-                ))
-            }
-            _ => {
-                if error.heals() && accepted {
-                    self.heal_frame(rows, env, error)?;
+            ProtocolError::ListMismatch => self.tell_mismatch(rows, env, from.user())?,
+            error if error.heals() && accepted => {
+                self.heal_frame(rows, env, error)?;
+                if error == ProtocolError::UnknownPreKey {
+                    // Whoever asks next is given prekeys that are held.
+                    self.replace_pre_keys_daily(rows, env)?;
                 }
-                Ok(Delivery::refused(error, Transport::Forget))
             }
+            _ => {}
         }
+        Ok(Delivery::refused(error, Transport::Forget))
     }
 
-    pub(crate) fn fetch_list(
+    /// A contact says that he saw a list of ours that we never signed. He is named; of strangers, who may say anything,
+    /// the number is told, once a day.
+    pub(crate) fn tell_mismatch(
         &mut self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        name: &UserId,
+    ) -> Result<(), StepError> {
+        if self.user(rows, name)?.is_some_and(|user| user.accepted) {
+            let user = name.clone();
+            return Ok(event::record(rows, &Event::ListMismatch { user })?);
+        }
+        self.tally.mismatches_of_strangers = self.tally.mismatches_of_strangers.saturating_add(1);
+        let last = self.tally.told_mismatches_at;
+        if last <= env.now && env.now - last < DAY_MS {
+            return Ok(());
+        }
+        let count = std::mem::take(&mut self.tally.mismatches_of_strangers);
+        self.tally.told_mismatches_at = env.now;
+        self.tally.save(rows);
+        Ok(event::record(
+            rows,
+            &Event::StrangersSawOtherList { count },
+        )?)
+    }
+
+    /// Makes sure that the server is asked for a user's list: the newest (`from` 0), or those from an epoch on. Because
+    /// of frames that happens at most hourly: what comes too early is asked for when the hour is over.
+    pub(crate) fn fetch_list(
+        &self,
         rows: &mut Staged<'_>,
         env: &Env<'_>,
         user: &UserId,
+        from: u64,
     ) -> Result<(), StepError> {
-        let marker = tables::list_fetched(user);
-        let last = rows
-            .get(&marker)?
-            .and_then(|bytes| bytes.as_slice().try_into().ok())
-            .map(u64::from_be_bytes);
-        if last.is_some_and(|last| env.now.saturating_sub(last) < FETCH_LIST_MS && last <= env.now)
-        {
+        if StoredTask::marked(rows, &tables::fetch_of_lists(user))?.is_some() {
             return Ok(());
         }
-        rows.put(marker, Zeroizing::new(env.now.to_be_bytes().to_vec()));
-        StoredTask::now(Kind::FetchDevices {
-            user: user.clone(),
-            from: 0,
-        })
-        .queue(rows)?;
-        Ok(())
+        let name = tables::list_fetched(user);
+        let last = rows
+            .get(&name)?
+            .and_then(|bytes| bytes.as_slice().try_into().ok())
+            .map(u64::from_be_bytes)
+            .filter(|last| *last <= env.now);
+        let due = last.map_or(0, |last| last.saturating_add(FETCH_LIST_MS));
+        let asked_at = due.max(env.now);
+        rows.put(name, Zeroizing::new(asked_at.to_be_bytes().to_vec()));
+        self.queue_fetch(rows, user, from, due)
     }
 
-    /// Whether our own lists are being fetched because somebody saw one that is not known here; at most hourly.
-    pub(crate) fn fetch_own_lists(
-        &mut self,
+    pub(crate) fn queue_fetch(
+        &self,
         rows: &mut Staged<'_>,
-        env: &Env<'_>,
-    ) -> Result<bool, StepError> {
-        let own = self.address.user().clone();
-        self.fetch_list(rows, env, &own)?;
-        is_fetching(rows, &own)
+        user: &UserId,
+        from: u64,
+        not_before: u64,
+    ) -> Result<(), StepError> {
+        let task = StoredTask {
+            kind: Kind::FetchDevices {
+                user: user.clone(),
+                from,
+            },
+            not_before,
+            parked: false,
+        };
+        let id = task.queue(rows)?;
+        task.mark(rows, id);
+        Ok(())
     }
 
     pub(crate) fn tell_learned(
@@ -221,17 +267,9 @@ impl Device {
         if learned.replaced {
             event::record(rows, &Event::ProvisionalReplaced { user: user.clone() })?;
         }
+        if learned.newer {
+            self.list_was_learned(rows, user)?;
+        }
         Ok(())
     }
-}
-
-/// Whether the server is being asked about a user.
-fn is_fetching(rows: &dyn Rows, user: &UserId) -> Result<bool, StepError> {
-    for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
-        let task = StoredTask::load(rows, TaskId::new(id))?;
-        if task.is_some_and(|task| task.kind.fetches_of(user)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

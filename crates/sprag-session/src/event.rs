@@ -84,10 +84,30 @@ pub enum Event {
         /// The device that sent it.
         from: DeviceAddress,
     },
+    /// A frame that had waited for a device list, or for the user's decision, was opened. Its message is in the inbox.
+    #[non_exhaustive]
+    OfferedAgain {
+        /// The device that sent it.
+        from: DeviceAddress,
+    },
+    /// Users who are not accepted say that they saw a device list of ours that this account never signed. Told once a
+    /// day. Anybody can say so; many at once may mean that a server shows newcomers a false list.
+    #[non_exhaustive]
+    StrangersSawOtherList {
+        /// Frames that said so since this was told last.
+        count: u32,
+    },
+    /// The server was restored from a backup, or began anew: it is given prekeys and lists again, and what was sent and
+    /// not yet received is delivered again.
+    #[non_exhaustive]
+    ServerWentBack {
+        /// Copies of messages that are delivered again.
+        again: u32,
+    },
 }
 
 /// Every protocol error with the number that it is stored under. Append only.
-const ERRORS: [ProtocolError; 23] = [
+pub(crate) const ERRORS: [ProtocolError; 23] = [
     ProtocolError::Malformed,
     ProtocolError::UnsupportedVersion,
     ProtocolError::UnknownPeer,
@@ -133,6 +153,7 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             | Event::Unreadable { .. }
             | Event::BadContent { .. }
             | Event::Unsupported { .. }
+            | Event::OfferedAgain { .. }
     );
     let mut writer = Writer::new(VERSION, 300);
     match event {
@@ -159,6 +180,12 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             write_address(writer.u8(9), to);
             writer.u32(*count)
         }
+        Event::OfferedAgain { from } => {
+            write_address(writer.u8(20), from);
+            &mut writer
+        }
+        Event::StrangersSawOtherList { count } => writer.u8(21).u32(*count),
+        Event::ServerWentBack { again } => writer.u8(22).u32(*again),
     };
     let bytes = writer.finish();
     let last = tables::sequence(tables::EVENTS, Counters::load(rows)?.event);
@@ -206,6 +233,15 @@ fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         9 => Event::SentAgain {
             to: read_address(&mut reader)?,
             count: reader.u32()?,
+        },
+        20 => Event::OfferedAgain {
+            from: read_address(&mut reader)?,
+        },
+        21 => Event::StrangersSawOtherList {
+            count: reader.u32()?,
+        },
+        22 => Event::ServerWentBack {
+            again: reader.u32()?,
         },
         _ => return Err(reader.damaged()),
     };

@@ -1,12 +1,12 @@
 //! Tasks that end, and what the user decides ("The protocol", appendix "Directory", and §8).
 
 use sprag_store::{Rows, Staged};
-use sprag_wire::{DeviceAddress, UserId};
+use sprag_wire::{DeviceAddress, DeviceId, UserId};
 use zeroize::Zeroizing;
 
-use crate::error::StepError;
+use crate::error::{ProtocolError, StepError};
 use crate::event::{self, Event};
-use crate::outgoing::CopyStatus;
+use crate::outgoing::{CopyStatus, Outgoing};
 use crate::own::{Device, Env};
 use crate::task::{Kind, StoredTask, TaskId};
 use crate::{peers, receipts, tables};
@@ -30,6 +30,14 @@ pub enum Failure {
     Refused(u32),
     /// The server holds a newer list than the one that our lists follow.
     Conflict(Vec<u8>),
+}
+
+/// What a server does not know although it has shown it is asked for again after this long: ten minutes.
+const ASK_FOR_GONE_MS: u64 = 600_000;
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
+fn is_of_today(sent_at: u64, now: u64) -> bool {
+    now.abs_diff(sent_at) < DAY_MS
 }
 
 impl Device {
@@ -80,15 +88,14 @@ impl Device {
                     },
                 )?;
             }
-            Failure::NoSuchUser => {
-                self.undeliverable(rows, &task.kind, CopyStatus::NoSuchUser)?;
-                task.delete(rows, id);
-            }
+            Failure::NoSuchUser => self.gone(rows, env, id, task, CopyStatus::NoSuchUser)?,
             Failure::NoSuchDevice(list) => {
-                self.undeliverable(rows, &task.kind, CopyStatus::NoSuchDevice)?;
-                task.delete(rows, id);
                 if let Some(list) = list {
                     self.newer_list_came(rows, id, &task.kind, list)?;
+                }
+                // What the newer list leaves out has ended with it.
+                if StoredTask::load(rows, id)?.is_some() {
+                    self.gone(rows, env, id, task, CopyStatus::NoSuchDevice)?;
                 }
             }
             Failure::Conflict(list) => {
@@ -98,6 +105,83 @@ impl Device {
             }
         }
         Ok(())
+    }
+
+    /// The server does not know whom the task is for. If it has shown him before, it may have gone back and hear of him
+    /// again: he is asked for for a day. A session that heals is wanted for as long as its device is listed.
+    fn gone(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        mut task: StoredTask,
+        status: CopyStatus,
+    ) -> Result<(), StepError> {
+        let waits = match &task.kind {
+            Kind::Deliver { to, sequence, .. } => {
+                let sent = Outgoing::load(rows, *sequence)?;
+                self.was_shown(rows, to.user(), Some(to))?
+                    && sent.is_some_and(|sent| is_of_today(sent.sent_at, env.now))
+            }
+            Kind::FetchBundles { user, devices } => {
+                let devices = self.devices_of_fetch(rows, user, devices)?;
+                let known = self.was_shown(rows, user, None)?;
+                let after = if known { env.now } else { u64::MAX };
+                receipts::unreachable_user(rows, user, &devices, status, |sent_at| {
+                    is_of_today(sent_at, after)
+                })?;
+                let mut waits = receipts::waits_for_list(rows, user)?;
+                for device in &devices {
+                    let wanted = tables::wants_fresh(&tables::device_owner(device));
+                    let listed = self.was_shown(rows, user, Some(device))?;
+                    waits |= listed && rows.get(&wanted)?.is_some();
+                    waits |= self.is_waited_for(rows, device)?;
+                }
+                waits
+            }
+            _ => false,
+        };
+        if waits {
+            task.not_before = env.now.saturating_add(ASK_FOR_GONE_MS);
+            task.save(rows, id);
+            return Ok(());
+        }
+        if let Kind::Deliver { sequence, copy, .. } = &task.kind {
+            receipts::undeliverable(rows, *sequence, *copy, status)?;
+        }
+        task.delete(rows, id);
+        if let Kind::FetchDevices { user, from } = &task.kind {
+            // That is an answer, too: there is no list that could change anything.
+            self.list_was_fetched(rows, env, user, *from)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a server has shown a list of the user, and (if given) the device is on the newest.
+    fn was_shown(
+        &self,
+        rows: &dyn Rows,
+        name: &UserId,
+        device: Option<&DeviceAddress>,
+    ) -> Result<bool, StepError> {
+        let user = self.user(rows, name)?.filter(|user| user.from_server);
+        Ok(user
+            .is_some_and(|user| device.is_none_or(|device| user.listed(device.device()).is_some())))
+    }
+
+    fn devices_of_fetch(
+        &self,
+        rows: &dyn Rows,
+        user: &UserId,
+        devices: &[DeviceId],
+    ) -> Result<Vec<DeviceAddress>, StepError> {
+        if devices.is_empty() {
+            return Ok(peers::devices_with_record(rows, user)?);
+        }
+        Ok(devices
+            .iter()
+            .map(|device| DeviceAddress::new(user.clone(), *device))
+            .collect())
     }
 
     pub(crate) fn newer_list_came(
@@ -113,37 +197,14 @@ impl Device {
             Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => self.address.user(),
         };
         match self.learn_from_server(rows, &user.clone(), frame) {
+            // A server that went back shows an older one.
+            Err(StepError::Protocol(ProtocolError::StaleList)) => Ok(()),
             Err(StepError::Protocol(error)) => Ok(event::record(
                 rows,
                 &Event::ReplyRefused { task: id, error },
             )?),
             other => other,
         }
-    }
-
-    pub(crate) fn undeliverable(
-        &self,
-        rows: &mut Staged<'_>,
-        kind: &Kind,
-        status: CopyStatus,
-    ) -> Result<(), StepError> {
-        match kind {
-            Kind::Deliver { sequence, copy, .. } => {
-                receipts::undeliverable(rows, *sequence, *copy, status)?
-            }
-            Kind::FetchBundles { user, devices } => {
-                let devices = match devices.as_slice() {
-                    [] => peers::devices_with_record(rows, user)?,
-                    some => some
-                        .iter()
-                        .map(|device| DeviceAddress::new(user.clone(), *device))
-                        .collect(),
-                };
-                receipts::unreachable_user(rows, user, &devices, status)?;
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// Replaces all sessions with a user, as after a suspected theft: fresh ones are opened, and what was held before is
@@ -197,6 +258,7 @@ impl Device {
             None => self.accept(rows, name)?,
         }
         self.resume_fetches(rows, name)?;
-        self.list_ready(rows, env, name)
+        self.list_ready(rows, env, name)?;
+        self.user_was_accepted(rows, env, name)
     }
 }

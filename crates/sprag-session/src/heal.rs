@@ -60,6 +60,17 @@ impl Device {
         rows: &mut Staged<'_>,
         error: ProtocolError,
     ) -> Result<Option<Heal>, StepError> {
+        self.heal_within(rows, error, true)
+    }
+
+    /// As [`heal`](Self::heal). Without `may_be_fresh` a session that is newly lost is not entered: the next frame on it
+    /// tells once more.
+    fn heal_within(
+        &mut self,
+        rows: &mut Staged<'_>,
+        error: ProtocolError,
+        may_be_fresh: bool,
+    ) -> Result<Option<Heal>, StepError> {
         let Some(met) = self.met.take().filter(|_| error.heals()) else {
             return Ok(None);
         };
@@ -71,7 +82,8 @@ impl Device {
         if let Some(list) = &met.list {
             let list = UnverifiedDeviceList::decode(list)?;
             let judged = self.judge(known.as_ref(), name, list, ListSource::Handshake)?;
-            self.remember(rows, name, known, judged)?;
+            let learned = self.remember(rows, name, known, judged)?;
+            self.tell_learned(rows, name, learned)?;
         }
         let listed = self.user(rows, name)?;
         if !listed.is_some_and(|user| user.is_listed(met.from.device(), &met.identity_key)) {
@@ -83,6 +95,7 @@ impl Device {
         };
         let mut ledger = Ledger::load(rows, &record.owner)?;
         let heal = match ledger.get(&met.session_id) {
+            None if !may_be_fresh => None,
             None => {
                 ledger.lose(met.session_id);
                 ledger.save(rows, &record.owner);
@@ -110,34 +123,37 @@ impl Device {
     ) -> Result<(), StepError> {
         let Some(met) = &self.met else { return Ok(()) };
         let (from, salt) = (met.from.clone(), met.salt);
-        if !self.may_open_fresh(rows, env, &from, false)? {
-            self.met = None;
+        let owner = tables::device_owner(&from);
+        let may_be_fresh = self.may_open_fresh(rows, env, &from, false)?;
+        let Some(how) = self.heal_within(rows, error, may_be_fresh)? else {
+            return Ok(());
+        };
+        event::record(
+            rows,
+            &Event::Unreadable {
+                from: from.clone(),
+                error,
+            },
+        )?;
+        let under_way = rows.get(&tables::wants_fresh(&owner))?.is_some();
+        if how == Heal::Fresh {
+            self.tally.heals += 1;
+        }
+        // What there is cannot be sent on: the request needs a fresh session, too.
+        let fresh = how == Heal::Fresh || !(under_way || self.can_send_to(rows, env, &from)?);
+        if fresh && !may_be_fresh {
             return Ok(());
         }
-        match self.heal(rows, error)? {
-            None => Ok(()),
-            Some(how) => {
-                event::record(
-                    rows,
-                    &Event::Unreadable {
-                        from: from.clone(),
-                        error,
-                    },
-                )?;
-                if how == Heal::Fresh {
-                    self.may_open_fresh(rows, env, &from, true)?;
-                    rows.put(
-                        tables::wants_fresh(&tables::device_owner(&from)),
-                        Zeroizing::new(Vec::new()),
-                    );
-                    self.want_bundles(rows, from.user(), Some(from.device()), 0)?;
-                }
-                let mut request = Request::load(rows, &tables::device_owner(&from))?;
-                request.salts.push(salt);
-                request.save(rows, &tables::device_owner(&from), &from);
-                self.send_requests(rows, env)
+        if fresh {
+            self.may_open_fresh(rows, env, &from, true)?;
+            if !under_way {
+                self.tally.fresh_sessions += 1;
+                rows.put(tables::wants_fresh(&owner), Zeroizing::new(Vec::new()));
             }
+            self.want_bundles(rows, from.user(), Some(from.device()), 0)?;
         }
+        ask_for(rows, &from, &[salt])?;
+        self.send_requests(rows, env)
     }
 
     /// Whether another fresh session fits into the day; `count` takes it.
@@ -200,6 +216,7 @@ impl Device {
                 .collect();
             request.not_before = env.now + REQUEST_MS;
             request.save(rows, &owner, &to);
+            self.tally.requests_sent += 1;
             self.send_to_device(rows, env, &to, Body::Retry(salts))?;
         }
         Ok(())
@@ -235,7 +252,10 @@ impl Device {
         for (sequence, number) in again {
             self.seal_again(rows, env, sequence, number)?;
         }
+        let quiet = self.is_quiet(rows)?;
         if count > 0 {
+            self.tally.requests_answered += 1;
+            self.tally.sent_again += count as u64;
             event::record(
                 rows,
                 &Event::SentAgain {
@@ -243,7 +263,8 @@ impl Device {
                     count: u32::try_from(count).unwrap_or(u32::MAX),
                 },
             )?;
-        } else if self.may_ack(rows, from, env.now, false)? {
+        } else if self.may_ack(rows, from, env.now, quiet)? {
+            self.tally.requests_answered += 1;
             self.send_to_device(rows, env, from, Body::Ack)?;
         }
         Ok(())
@@ -272,7 +293,8 @@ impl Device {
             .get(&name)?
             .and_then(|bytes| bytes.as_slice().try_into().ok())
             .map(u64::from_be_bytes);
-        if last.is_some_and(|last| now.saturating_sub(last) < ACK_MS) {
+        // A time that is still to come was written by a wrong clock.
+        if last.is_some_and(|last| last <= now && now - last < ACK_MS) {
             return Ok(false);
         }
         rows.put(name, Zeroizing::new(now.to_be_bytes().to_vec()));
@@ -332,6 +354,32 @@ impl Request {
         }
         rows.put(tables::request(owner), writer.finish());
     }
+}
+
+/// These frames of a device are to be asked for.
+pub(crate) fn ask_for(
+    rows: &mut Staged<'_>,
+    from: &DeviceAddress,
+    salts: &[Salt],
+) -> Result<(), StoreError> {
+    let owner = tables::device_owner(from);
+    let mut request = Request::load(rows, &owner)?;
+    for salt in salts {
+        if !request.salts.contains(salt) {
+            request.salts.push(*salt);
+        }
+    }
+    request.save(rows, &owner, from);
+    Ok(())
+}
+
+/// Salts that wait to be asked for.
+pub(crate) fn gathered(rows: &dyn Rows) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for value in chunks::values(rows, tables::REQUESTS)? {
+        count += Request::read(&value)?.1.salts.len();
+    }
+    Ok(count)
 }
 
 /// The salts asked for of a lost session.

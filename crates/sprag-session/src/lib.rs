@@ -9,6 +9,7 @@
 //! §7, sessions §8, errors §11, tasks in its appendix "Directory".
 #![forbid(unsafe_code)]
 
+mod again;
 mod chunks;
 mod codec;
 mod contacts;
@@ -19,6 +20,7 @@ mod event;
 mod exchange;
 pub mod hazmat;
 mod heal;
+mod health;
 mod inbox;
 mod lists;
 pub mod memory;
@@ -33,18 +35,23 @@ mod receive;
 mod record;
 mod replies;
 mod seal;
+mod server;
 mod shares;
 mod tables;
 mod task;
 mod trust;
 mod upkeep;
 
+pub use again::{
+    KEPT_FRAME_BYTES, KEPT_FRAMES, KEPT_FRAMES_OF_USER, KEPT_SALTS, KEPT_SALTS_OF_DEVICE,
+};
 pub use contacts::Contact;
 pub use envelopes::{Delivery, Transport};
 pub use error::{ProtocolError, StepError};
 pub use event::{EVENTS, Event};
 pub use exchange::Failure;
 pub use heal::{ASKED, FRESH_PER_DEVICE, FRESH_PER_USER, Heal};
+pub use health::Health;
 pub use inbox::{INBOX, INBOX_OF_STRANGERS, InboxId, InboxMessage, REMEMBERED};
 pub use open::Opened;
 pub use outbox::{OUTBOX, OUTBOX_MS, SendError};

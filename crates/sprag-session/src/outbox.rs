@@ -154,6 +154,7 @@ impl Device {
                 status: CopyStatus::Waiting,
                 salts: Vec::new(),
                 task: None,
+                asked: 0,
             };
             self.seal_copy(rows, env, outgoing.sequence, copy, fresh, &mut content)?;
         }
@@ -255,6 +256,7 @@ impl Device {
             status: CopyStatus::Waiting,
             salts: Vec::new(),
             task: None,
+            asked: 0,
         };
         let owner = tables::device_owner(to);
         if rows.get(&tables::wants_fresh(&owner))?.is_none() {
@@ -357,6 +359,7 @@ impl Device {
             status: CopyStatus::HandedOver,
             salts: Vec::new(),
             task: None,
+            asked: 0,
         });
         if number == outgoing.copies {
             outgoing.copies += 1;

@@ -11,6 +11,8 @@ use crate::task::{StoredTask, TaskId, read_address, read_user, write_address};
 use crate::{chunks, tables};
 
 const VERSION: u8 = 1;
+const COPY_VERSION_1: u8 = 1;
+const COPY_VERSION: u8 = 2;
 
 /// Names a message: the same 16 bytes in all copies of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -243,6 +245,8 @@ pub(crate) struct Copy {
     /// Of the frames that carried it: one for each time it was sent.
     pub(crate) salts: Vec<Salt>,
     pub(crate) task: Option<TaskId>,
+    /// How often it was sent again because the device asked.
+    pub(crate) asked: u8,
 }
 
 impl Copy {
@@ -258,8 +262,15 @@ impl Copy {
         let Some(bytes) = rows.get(&Self::name(sequence, copy))? else {
             return Ok(None);
         };
-        let mut reader = Reader::new(&bytes, VERSION, "outbox copy")?;
-        let copy = Self {
+        // The first version did not count: there, whatever was sent again had been asked for.
+        let first_version = bytes.first() == Some(&COPY_VERSION_1);
+        let version = if first_version {
+            COPY_VERSION_1
+        } else {
+            COPY_VERSION
+        };
+        let mut reader = Reader::new(&bytes, version, "outbox copy")?;
+        let mut copy = Self {
             to: read_address(&mut reader)?,
             status: read_status(&mut reader)?,
             salts: (0..reader.u8()?)
@@ -268,13 +279,19 @@ impl Copy {
             task: reader
                 .optional()?
                 .map(|id| TaskId::new(u64::from_be_bytes(id))),
+            asked: 0,
+        };
+        copy.asked = if first_version {
+            u8::try_from(copy.salts.len().saturating_sub(1)).unwrap_or(u8::MAX)
+        } else {
+            reader.u8()?
         };
         reader.finish()?;
         Ok(Some(copy))
     }
 
     pub(crate) fn save(&self, rows: &mut Staged<'_>, sequence: u64, copy: u32) {
-        let mut writer = Writer::new(VERSION, 300);
+        let mut writer = Writer::new(COPY_VERSION, 300 + self.salts.len() * 16);
         write_address(&mut writer, &self.to);
         writer.u8(self.status.number());
         writer.u8(u8::try_from(self.salts.len()).unwrap_or(u8::MAX));
@@ -287,6 +304,7 @@ impl Copy {
                 .as_ref()
                 .map(|id| &id[..]),
         );
+        writer.u8(self.asked);
         rows.put(Self::name(sequence, copy), writer.finish());
     }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
 use crate::heal::Met;
+use crate::health::Tally;
 use crate::outgoing::MessageId;
 use crate::tables;
 
@@ -92,6 +93,8 @@ pub struct Device {
     origins: HashMap<(DeviceAddress, IdentityKey), Origins>,
     /// Who made the frame that was refused last.
     pub(crate) met: Option<Met>,
+    /// What was counted since the profile was made.
+    pub(crate) tally: Tally,
 }
 
 impl std::fmt::Debug for Device {
@@ -121,6 +124,7 @@ impl Device {
             account,
             origins: HashMap::new(),
             met: None,
+            tally: Tally::default(),
         }
     }
 
@@ -143,13 +147,15 @@ impl Device {
         let account_key = reader.checked(account_key)?;
         let account = reader.optional::<32>()?.map(Zeroizing::new);
         reader.finish()?;
-        Ok(Some(Self::new(
+        let mut loaded = Self::new(
             DeviceAddress::new(user, device),
             features,
             IdentityKeyPair::from_private(PrivateKey::from_bytes(&identity)),
             account_key,
             account.map(|key| AccountKeyPair::from_private(PrivateKey::from_bytes(&key))),
-        )))
+        );
+        loaded.tally = Tally::load(rows)?;
+        Ok(Some(loaded))
     }
 
     pub(crate) fn save(&self, rows: &mut Staged<'_>) {

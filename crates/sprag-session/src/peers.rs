@@ -146,11 +146,12 @@ impl Device {
         &self,
         rows: &mut Staged<'_>,
         user: &mut User,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), StepError> {
         if !user.accepted {
             user.accepted = true;
             trust::save(rows, user, self.address.user());
             forget_strangers_of(rows, &user.name)?;
+            self.ask_for_salts(rows, &user.name)?;
         }
         Ok(())
     }

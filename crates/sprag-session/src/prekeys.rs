@@ -135,6 +135,11 @@ pub(crate) fn save_kem(rows: &mut Staged<'_>, stored: &StoredKem) {
     );
 }
 
+/// The kind of a KEM prekey that is held.
+pub(crate) fn kem_kind(rows: &dyn Rows, id: u32) -> Result<Option<KemKind>, StepError> {
+    Ok(load_kem(rows, kem_id(id)?)?.map(|kem| kem.pair.kind()))
+}
+
 /// The ids in one of the prekey tables, ascending.
 pub(crate) fn ids(rows: &dyn Rows, table: u8) -> Result<Vec<u32>, StoreError> {
     let mut ids = Vec::new();
@@ -333,18 +338,14 @@ pub(crate) enum Due {
     Replace,
 }
 
-pub(crate) fn due(
-    rows: &dyn Rows,
-    state: &PreKeyState,
-    epoch_is_new: bool,
-) -> Result<Due, StepError> {
+pub(crate) fn due(rows: &dyn Rows, state: &PreKeyState) -> Result<Due, StepError> {
     let counters = Counters::load(rows)?;
     let signed = load_signed(rows, signed_id(newest_signed(rows)?)?)?
         .ok_or_else(|| damaged("signed prekey"))?;
     let last =
         load_kem(rows, kem_id(newest_last_resort(rows)?)?)?.ok_or_else(|| damaged("KEM prekey"))?;
     let digest = sha256(&[&signed.pair.public().encode(), &last.pair.public().encode()]);
-    if epoch_is_new || state.number != counters.upload || state.digest != digest {
+    if state.number != counters.upload || state.digest != digest {
         return Ok(Due::Replace);
     }
     let low = |left: u32| {

@@ -36,11 +36,11 @@ pub(crate) fn waiting(
 }
 
 /// Times that a message is sent again to one device.
-const AGAIN: usize = 3;
+const AGAIN: u8 = 3;
 
-/// The copies for a device that these frames carried and that may be sent again, each once.
+/// The copies for a device that these frames carried and that may be sent again, each once; it is counted.
 pub(crate) fn to_send_again(
-    rows: &dyn Rows,
+    rows: &mut Staged<'_>,
     from: &DeviceAddress,
     salts: &[Salt],
 ) -> Result<Vec<(u64, u32)>, StoreError> {
@@ -50,10 +50,12 @@ pub(crate) fn to_send_again(
         let place = rows.get(&tables::carried(&owner, Some(salt)))?;
         if let Some(place) = place.and_then(|place| read_place(&place))
             && !places.contains(&place)
-            && let Some(copy) = Copy::load(rows, place.0, place.1)?
+            && let Some(mut copy) = Copy::load(rows, place.0, place.1)?
             && !copy.status.is_final()
-            && copy.salts.len() <= AGAIN
+            && copy.asked < AGAIN
         {
+            copy.asked += 1;
+            copy.save(rows, place.0, place.1);
             places.push(place);
         }
     }
@@ -134,23 +136,31 @@ pub(crate) fn undeliverable(
     }
 }
 
-/// Everything that waits for a user, or for one device of his, cannot be delivered.
+/// Everything that waits for a user, or for one device of his, cannot be delivered; but what `spared` says of the time
+/// that it was sent at.
 pub(crate) fn unreachable_user(
     rows: &mut Staged<'_>,
     name: &UserId,
     devices: &[DeviceAddress],
     status: CopyStatus,
+    spared: impl Fn(u64) -> bool,
 ) -> Result<(), StoreError> {
     for (sequence, _) in waiting(rows, &tables::waits_for_list(name, None))? {
-        rows.delete(tables::waits_for_list(name, Some(sequence)));
         if let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
+            if spared(outgoing.sent_at) {
+                continue;
+            }
             outgoing.without_copies = status;
             outgoing.close_one(rows, true)?;
         }
+        rows.delete(tables::waits_for_list(name, Some(sequence)));
     }
     for device in devices {
         let owner = tables::device_owner(device);
         for (sequence, number) in waiting(rows, &tables::waits_for_session(&owner, None))? {
+            if Outgoing::load(rows, sequence)?.is_some_and(|sent| spared(sent.sent_at)) {
+                continue;
+            }
             let number = u32::from_be_bytes(number.as_slice().try_into().unwrap_or_default());
             undeliverable(rows, sequence, number, status)?;
         }

@@ -134,6 +134,13 @@ impl Device {
         if handshake.is_some_and(|(bytes, _)| SessionId::of_handshake(bytes) != session_id) {
             return Err(ProtocolError::BadOrigin.into());
         }
+        self.met = Some(Met {
+            from: from.clone(),
+            identity_key,
+            session_id,
+            salt: frame.salt(),
+            list: handshake.map(|(_, handshake)| handshake.device_list.clone()),
+        });
 
         let judged = match handshake {
             None => None,
@@ -153,13 +160,6 @@ impl Device {
             }
         };
 
-        self.met = Some(Met {
-            from: from.clone(),
-            identity_key,
-            session_id,
-            salt: frame.salt(),
-            list: handshake.map(|(_, handshake)| handshake.device_list.clone()),
-        });
         let record = Record::load(rows, from)?.filter(|record| record.identity_key == identity_key);
         let held = record
             .as_ref()

@@ -11,6 +11,7 @@ use sprag_wire::DeviceAddress;
 use zeroize::Zeroizing;
 
 use crate::codec::{Reader, Writer};
+use crate::seal::PENDING_MS;
 use crate::tables;
 
 /// Archived sessions per device.
@@ -32,6 +33,16 @@ pub(crate) struct SessionRef {
     pub(crate) retired: bool,
     /// When a handshake was made that no reply has confirmed yet, in milliseconds.
     pub(crate) pending_since: Option<u64>,
+}
+
+impl SessionRef {
+    /// Whether its handshake has been pending for too long. A time that is far ahead was written by a wrong clock, and
+    /// would never end.
+    pub(crate) fn is_stale(&self, now: u64) -> bool {
+        self.pending_since.is_some_and(|since| {
+            now.saturating_sub(since) > PENDING_MS || since.saturating_sub(now) > 2 * PENDING_MS
+        })
+    }
 }
 
 /// The record of one device.

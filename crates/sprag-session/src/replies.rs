@@ -3,7 +3,7 @@
 use sprag_crypto::Mode;
 use sprag_store::{Rows, Staged};
 use sprag_wire::limits::DEVICES as MAX_DEVICES;
-use sprag_wire::relay::{BundleReply, ListReply, PreKeyState};
+use sprag_wire::relay::{BundleReply, ListReply};
 use sprag_wire::{
     Body, DeviceAddress, DeviceId, UnverifiedDeviceList, UnverifiedPreKeyBundle, UserId,
 };
@@ -14,9 +14,7 @@ use crate::error::{ProtocolError, StepError};
 use crate::event::{self, Event};
 use crate::exchange::RESET;
 use crate::own::{Device, Env};
-use crate::prekeys::{self, Due, UploadPlan};
 use crate::record::Record;
-use crate::seal::PENDING_MS;
 use crate::task::{Kind, PAGE, StoredTask, TaskId};
 use crate::{receipts, tables};
 
@@ -24,8 +22,6 @@ use crate::{receipts, tables};
 pub const MAX_REPLY: usize = 4 << 20;
 /// A bundle that was not published yet is asked for again after this long: one minute.
 const ASK_AGAIN_MS: u64 = 60_000;
-/// A server that lacks prekeys gets more at most this often: once an hour.
-const REFILL_MS: u64 = 3_600_000;
 
 impl Device {
     /// The reply to a task. What it brings takes effect at once; the task ends. Twice is once.
@@ -48,7 +44,9 @@ impl Device {
             Err(StepError::Protocol(ProtocolError::Malformed))
         } else {
             match &task.kind {
-                Kind::FetchDevices { user, .. } => self.lists_came(rows, env, user, reply),
+                Kind::FetchDevices { user, from } => {
+                    self.lists_came(rows, env, id, user, *from, reply)
+                }
                 Kind::FetchBundles { user, devices } => {
                     self.bundles_came(rows, env, id, user, devices, reply)
                 }
@@ -62,8 +60,8 @@ impl Device {
                 match &task.kind {
                     Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => {}
                     // Its marker is gone already, or that of a fetch that follows from it.
-                    Kind::FetchBundles { .. } => task.end(rows, id),
-                    _ => task.delete(rows, id),
+                    Kind::FetchBundles { .. } | Kind::FetchDevices { .. } => task.end(rows, id),
+                    Kind::Deliver { .. } => task.delete(rows, id),
                 }
                 Ok(Ok(()))
             }
@@ -120,15 +118,35 @@ impl Device {
         Ok(())
     }
 
-    /// Learns a list that the server gave. A changed account key or a fork becomes the user's decision.
+    /// Learns a list that the server gave as the newest. A changed account key or a fork becomes the user's decision.
     pub(crate) fn learn_from_server(
         &mut self,
         rows: &mut Staged<'_>,
         user: &UserId,
         frame: &[u8],
     ) -> Result<(), StepError> {
+        self.learn_shown(rows, user, frame, false)
+    }
+
+    /// The same with one that was asked for by its epoch.
+    fn learn_by_epoch(
+        &mut self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
+        self.learn_shown(rows, user, frame, true)
+    }
+
+    fn learn_shown(
+        &mut self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        frame: &[u8],
+        by_epoch: bool,
+    ) -> Result<(), StepError> {
         let mut staged = Staged::new(&*rows);
-        match self.learn(&mut staged, user, frame, false) {
+        match self.learn(&mut staged, user, frame, by_epoch) {
             Ok(learned) => {
                 let changes = staged.into_changes();
                 rows.merge(changes);
@@ -171,27 +189,45 @@ impl Device {
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
+        id: TaskId,
         user: &UserId,
+        asked: u64,
         reply: &[u8],
     ) -> Result<(), StepError> {
-        let reply = ListReply::decode(reply)?;
+        let mut reply = ListReply::decode(reply)?;
         if reply.frames.len() > PAGE {
             return Err(ProtocolError::Malformed.into());
         }
+        // From the newest down: an older one counts only through the hash that its successor names.
+        reply.frames.reverse();
         for frame in &reply.frames {
-            match self.learn_from_server(rows, user, frame) {
-                // Pages ascend: an older one than ours is nothing new.
+            let learned = if asked == 0 {
+                self.learn_from_server(rows, user, frame)
+            } else {
+                self.learn_by_epoch(rows, user, frame)
+            };
+            match learned {
+                // An older one than ours is nothing new.
                 Ok(()) | Err(StepError::Protocol(ProtocolError::StaleList)) => {}
                 // The user decides; the question has been answered.
                 Err(StepError::Protocol(
                     ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
-                )) => {
-                    return Ok(());
-                }
+                )) => break,
                 Err(error) => return Err(error),
             }
         }
-        self.list_ready(rows, env, user)
+        self.unmark(rows, id)?;
+        self.list_ready(rows, env, user)?;
+        self.list_was_fetched(rows, env, user, asked)
+    }
+
+    /// From here on this task's markers do not stand in the way of the fetches that follow from it.
+    fn unmark(&self, rows: &mut Staged<'_>, id: TaskId) -> Result<(), StepError> {
+        if let Some(task) = StoredTask::load(rows, id)? {
+            task.delete(rows, id);
+            task.save(rows, id);
+        }
+        Ok(())
     }
 
     fn bundles_came(
@@ -213,12 +249,11 @@ impl Device {
                 Err(error) => return Err(error),
             }
         }
-        // From here on this task's markers do not stand in the way of the fetches that follow from it.
-        if let Some(task) = StoredTask::load(rows, id)? {
-            task.delete(rows, id);
-            task.save(rows, id);
-        }
+        self.unmark(rows, id)?;
         self.list_ready(rows, env, user)?;
+        if !reply.list.is_empty() {
+            self.list_was_fetched(rows, env, user, 0)?;
+        }
         let mut refused = None;
         for frame in &reply.bundles {
             match self.bundle_came(rows, env, user, asked, frame) {
@@ -326,88 +361,6 @@ impl Device {
     ) -> Result<bool, StepError> {
         let record = Record::load(rows, address)?;
         let current = record.and_then(|record| record.current);
-        Ok(current.is_some_and(|session| {
-            let fresh = |since: u64| env.now.saturating_sub(since) <= PENDING_MS;
-            !session.retired && session.pending_since.is_none_or(fresh)
-        }))
-    }
-
-    /// What the server holds of our prekeys, a `PreKeyState` that no task asked for. Tasks follow from it if something is
-    /// missing there.
-    ///
-    /// # Errors
-    /// `Malformed`, or what the store answers; nothing is changed then.
-    pub fn server_state(
-        &mut self,
-        rows: &mut Staged<'_>,
-        env: &mut Env<'_>,
-        state: &[u8],
-    ) -> Result<(), StepError> {
-        // An upload that is under way brings a state of its own.
-        if !self.uploads(rows)?.is_empty() {
-            return Ok(());
-        }
-        self.pre_key_state_came(rows, env, state)
-    }
-
-    fn pre_key_state_came(
-        &mut self,
-        rows: &mut Staged<'_>,
-        env: &mut Env<'_>,
-        reply: &[u8],
-    ) -> Result<(), StepError> {
-        if reply.len() > MAX_REPLY {
-            return Err(ProtocolError::Malformed.into());
-        }
-        let state = PreKeyState::decode(reply)?;
-        let name = tables::own(tables::OWN_SERVER);
-        let known = rows.get(&name)?;
-        // The first epoch that is seen is no news: everything was just published there.
-        let is_new = state.number == 0
-            || known
-                .as_ref()
-                .is_some_and(|known| known.as_slice() != state.epoch);
-        rows.put(name, Zeroizing::new(state.epoch.clone()));
-        if self.uploads(rows)?.len() > 1 {
-            // Another upload is under way; its state will tell.
-            return Ok(());
-        }
-        let plan = match prekeys::due(rows, &state, is_new)? {
-            Due::Nothing => return Ok(()),
-            Due::TopUp { one_time, kem } => self.new_one_time(rows, env, (one_time, kem), false)?,
-            Due::Replace => self.new_one_time(rows, env, (prekeys::STOCK, prekeys::STOCK), true)?,
-        };
-        // A server that never has enough does not make us fill the disk with private halves.
-        let name = tables::own(tables::OWN_REFILLED);
-        let last = rows.get(&name)?;
-        let last = last.and_then(|last| last.as_slice().try_into().ok());
-        let not_before = last
-            .map(u64::from_be_bytes)
-            .filter(|last| *last <= env.now)
-            .map_or(0, |last| last.saturating_add(REFILL_MS));
-        let due = not_before.max(env.now);
-        rows.put(name, Zeroizing::new(due.to_be_bytes().to_vec()));
-        StoredTask {
-            kind: Kind::PublishPreKeys(plan),
-            not_before,
-            parked: false,
-        }
-        .queue(rows)?;
-        if is_new {
-            StoredTask::now(Kind::PublishDevices { from: 1 }).queue(rows)?;
-        }
-        Ok(())
-    }
-
-    /// The uploads of prekeys that are under way, oldest first.
-    pub(crate) fn uploads(&self, rows: &dyn Rows) -> Result<Vec<UploadPlan>, StepError> {
-        let mut plans = Vec::new();
-        for (id, _) in crate::chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
-            let task = StoredTask::load(rows, TaskId::new(id))?;
-            if let Some(Kind::PublishPreKeys(plan)) = task.map(|task| task.kind) {
-                plans.push(plan);
-            }
-        }
-        Ok(plans)
+        Ok(current.is_some_and(|session| !session.retired && !session.is_stale(env.now)))
     }
 }

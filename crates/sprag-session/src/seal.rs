@@ -57,11 +57,10 @@ impl Device {
             return Err(ProtocolError::UnlistedDevice.into());
         };
         let record = Record::load(rows, to)?.ok_or(ProtocolError::NeedsBundle)?;
-        let expired = |since: u64| env.now.saturating_sub(since) > PENDING_MS;
         let current = record
             .current
             .as_ref()
-            .filter(|current| !current.retired && !current.pending_since.is_some_and(expired))
+            .filter(|current| !current.retired && !current.is_stale(env.now))
             .ok_or(ProtocolError::NeedsBundle)?;
 
         let session = load_session(rows, &record.owner, current.number)?;

@@ -4,18 +4,20 @@
 //! | --- | --- | --- |
 //! | `01` | `00` to `04` | our device; its counters; epoch of the server; when it last got prekeys for lack of them; link nonce and account root |
 //! | `01` | `07` `08` | what upkeep remembers; how often a renewal was wanted |
+//! | `01` | `09` `0a` | what was counted; settings |
 //! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
 //! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
 //! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
 //! | `11` | *device*, `00` or `01` | order of sessions, reset; ledger |
 //! | `12` | *device*, session number, part | hot part, constants, pending handshake, old chains |
 //! | `13` | *device*, session number, chain, number | one skipped key |
+//! | `14` | `00` to `02`, number | frame kept to be offered again, in chunks; salts of frames that were not kept |
 //! | `15` | epoch | our own signed lists, as bytes |
 //! | `16` | epoch | hash of our own list of that epoch |
 //! | `17` | *device* | a record of a user who is not accepted: address, last read |
 //! | `18` | *user*, device | this device has a record |
 //! | `19` | *device*, SID | salts asked for of a lost session |
-//! | `1b` | *device* or *user*, `00` to `03` | fresh session wanted; last acknowledgement; fresh sessions of a day |
+//! | `1b` | *device* or *user*, `00` to `04` | fresh session wanted; last acknowledgement; fresh sessions of a day; how far the outbox was delivered again |
 //! | `1c` | *device* | what is to be asked for |
 //! | `1d` | *device*, salt | frame that carried a reset not confirmed yet |
 //! | `1a` | device number | was on a list of ours |
@@ -72,6 +74,8 @@ pub(crate) const OWN_REFILLED: u8 = 3;
 pub(crate) const OWN_KEYS: u8 = 4;
 pub(crate) const OWN_UPKEEP: u8 = 7;
 pub(crate) const OWN_RENEWAL: u8 = 8;
+pub(crate) const OWN_TALLY: u8 = 9;
+pub(crate) const OWN_SETTINGS: u8 = 0x0a;
 
 pub(crate) const GENERATIONS: u8 = 0x1e;
 
@@ -164,6 +168,28 @@ pub(crate) fn skipped_rows(device: &[u8], number: u64, chain: Option<u32>) -> Ro
     RowName::owned(0x13, device.to_vec(), suffix)
 }
 
+/// A frame that is kept to be offered again.
+pub(crate) fn kept_frame(number: Option<u64>) -> RowName {
+    kept(0, number)
+}
+
+pub(crate) fn kept_chunk(number: u64, chunk: u32) -> RowName {
+    kept(1, Some(number)).join(&chunk.to_be_bytes())
+}
+
+/// Salts of frames of one device that were not kept.
+pub(crate) fn kept_salts(number: Option<u64>) -> RowName {
+    kept(2, number)
+}
+
+fn kept(part: u8, number: Option<u64>) -> RowName {
+    let number = number.map(u64::to_be_bytes);
+    RowName::plain(
+        0x14,
+        join(&[&[part], number.as_ref().map_or(&[][..], |n| n)]),
+    )
+}
+
 pub(crate) fn own_list(epoch: u64) -> RowName {
     RowName::plain(0x15, epoch.to_be_bytes().to_vec())
 }
@@ -210,6 +236,11 @@ pub(crate) fn fresh_of_device(device: &[u8]) -> RowName {
 
 pub(crate) fn fresh_of_user(user: &UserId) -> RowName {
     RowName::owned(0x1b, user_owner(user), vec![3])
+}
+
+/// How far the outbox has been delivered again to a server that went back.
+pub(crate) fn redelivery(own: &UserId) -> RowName {
+    RowName::owned(0x1b, user_owner(own), vec![4])
 }
 
 pub(crate) const REQUESTS: u8 = 0x1c;
@@ -310,6 +341,10 @@ pub(crate) const EVENTS: u8 = 0x52;
 
 pub(crate) fn fetch_of_device(device: &[u8]) -> RowName {
     RowName::owned(0x51, device.to_vec(), vec![1])
+}
+
+pub(crate) fn fetch_of_lists(user: &UserId) -> RowName {
+    RowName::owned(0x51, user_owner(user), vec![2])
 }
 
 pub(crate) fn fetch_of_user(user: &UserId) -> RowName {

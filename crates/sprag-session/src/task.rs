@@ -305,6 +305,7 @@ impl StoredTask {
 
     fn markers(&self) -> Vec<sprag_store::RowName> {
         match &self.kind {
+            Kind::FetchDevices { user, .. } => vec![tables::fetch_of_lists(user)],
             Kind::FetchBundles { user, devices } if devices.is_empty() => {
                 vec![tables::fetch_of_user(user)]
             }
@@ -394,9 +395,13 @@ impl Device {
                 }
             }
             Kind::FetchDevices { user, from } => {
-                let query =
-                    ListQuery::new(user.as_str().to_owned(), *from, self.known(rows, user)?)
-                        .encode();
+                // Whoever asks for older ones wants them although he has the newest.
+                let known = if *from == 0 {
+                    self.known(rows, user)?
+                } else {
+                    Vec::new()
+                };
+                let query = ListQuery::new(user.as_str().to_owned(), *from, known).encode();
                 Task::FetchDevices {
                     id,
                     user: user.clone(),

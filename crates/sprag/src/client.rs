@@ -243,12 +243,16 @@ impl Shared {
             submitted,
         } = state;
         let mut rows = Staged::new(&*store);
-        let env = Env::new(surroundings.clock.now(), &mut surroundings.rng);
+        let now = surroundings.clock.now();
+        let env = Env::new(now, &mut surroundings.rng);
         let result = step(Step {
             device,
             rows: &mut rows,
             env,
         })?;
+        if !rows.changes().is_empty() {
+            device.save_counts(&mut rows, now);
+        }
         let changes = rows.into_changes();
         if changes.is_empty() {
             // A read sees what was submitted; it is told when that is durable.
@@ -311,11 +315,21 @@ impl Shared {
             return Pending::ready(notifier, Ok(()));
         };
         let (completer, pending) = Pending::new(notifier);
-        let State { store, .. } = state;
+        let State {
+            store,
+            mut device,
+            surroundings,
+            ..
+        } = state;
+        let mut rows = Staged::new(&store);
+        device.write_counts(&mut rows, surroundings.clock.now());
+        let counts = rows.into_changes();
         let watching = std::mem::take(&mut self.durable.progress().watching);
         for watcher in watching {
             watcher.complete(Err(Error::closed()));
         }
+        // With a store that has failed they are lost; it says so itself.
+        let _ = counts.is_empty() || store.submit_lazy(counts).is_ok();
         completer.complete(store.close().map_err(Error::from));
         pending
     }

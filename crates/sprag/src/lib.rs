@@ -39,6 +39,7 @@
 
 mod client;
 mod error;
+mod health;
 mod notifier;
 #[cfg(all(feature = "sled", not(target_family = "wasm")))]
 mod open;
@@ -58,6 +59,6 @@ pub use sprag_store as store;
 pub use sprag_wire::{DeviceAddress, DeviceId, UserId};
 pub use start::Start;
 pub use types::{
-    Contact, CopyStatus, Event, Failure, InboxId, Message, MessageId, NumberedEvent, Received,
-    Refusal, SafetyNumber, Status, Task, TaskId,
+    Contact, CopyStatus, Event, Failure, Health, InboxId, Message, MessageId, NumberedEvent,
+    Received, Refusal, SafetyNumber, Status, Task, TaskId,
 };

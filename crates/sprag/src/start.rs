@@ -78,6 +78,8 @@ impl Start<'_> {
     /// See [`Client::tasks`].
     pub fn tasks(self) -> Pending<Vec<Task>> {
         self.0.shared.step(Write::Durable, |mut step| {
+            step.device.offer_ready(step.rows, &mut step.env)?;
+            step.device.deliver_again(step.rows, &mut step.env)?;
             step.device.send_requests(step.rows, &mut step.env)?;
             let now = step.env.now();
             Ok(step.device.tasks(step.rows, now, PAGE)?)

@@ -4,8 +4,11 @@ mod accept;
 mod bundle;
 mod demo;
 mod events;
+mod health;
 mod init;
+mod quiet;
 mod receive;
+mod reset;
 mod safety_number;
 mod send;
 mod status;
@@ -35,6 +38,9 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Accept(args) => accept::run(&profile, args, output),
         Command::Status(args) => status::run(&profile, args, output),
         Command::Events(args) => events::run(&profile, args, output),
+        Command::Health => health::run(&profile, output),
+        Command::Reset(args) => reset::run(&profile, args, output),
+        Command::Quiet(args) => quiet::run(&profile, args, output),
         Command::Demo(_) => Ok(Exit::Ok),
     };
     // Writes what is lazy, acknowledgements among it.
