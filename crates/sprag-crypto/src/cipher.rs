@@ -19,7 +19,11 @@ pub enum Aead {
 }
 
 /// An expanded key of either AEAD. Wiped when dropped.
-pub struct ChunkKey(Expanded);
+pub struct ChunkKey {
+    cipher: Expanded,
+    #[cfg(feature = "record-nonces")]
+    name: [u8; 32],
+}
 
 enum Expanded {
     Aes256Gcm(Box<Aes256Gcm>),
@@ -38,18 +42,23 @@ impl ChunkKey {
     /// Expands a key.
     #[must_use]
     pub fn new(aead: Aead, key: &[u8; 32]) -> Self {
-        Self(match aead {
+        let cipher = match aead {
             Aead::Aes256Gcm => Expanded::Aes256Gcm(Box::new(Aes256Gcm::new(key.into()))),
             Aead::ChaCha20Poly1305 => {
                 Expanded::ChaCha20Poly1305(Box::new(ChaCha20Poly1305::new(key.into())))
             }
-        })
+        };
+        Self {
+            cipher,
+            #[cfg(feature = "record-nonces")]
+            name: crate::recorder::name(key),
+        }
     }
 
     /// Encrypts `text` in place and returns its tag. At most 2^36 − 32 bytes, which no chunk has.
     #[must_use]
     pub fn seal(&self, nonce: &[u8; NONCE], aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
-        let tag = match &self.0 {
+        let tag = match &self.cipher {
             Expanded::Aes256Gcm(key) => key.encrypt_inout_detached(nonce.into(), aad, text.into()),
             Expanded::ChaCha20Poly1305(key) => {
                 key.encrypt_inout_detached(nonce.into(), aad, text.into())
@@ -59,7 +68,10 @@ impl ChunkKey {
             clippy::expect_used,
             reason = "the only failure is a text beyond 64 GiB, which no chunk reaches"
         )]
-        tag.expect("at most 64 GiB").into()
+        let tag = tag.expect("at most 64 GiB").into();
+        #[cfg(feature = "record-nonces")]
+        crate::recorder::encryption(&self.name, nonce, &tag);
+        tag
     }
 
     /// Opens `text` in place.
@@ -74,7 +86,7 @@ impl ChunkKey {
         tag: &[u8; TAG],
     ) -> Result<(), OpenError> {
         let tag: &Tag = tag.into();
-        match &self.0 {
+        match &self.cipher {
             Expanded::Aes256Gcm(key) => {
                 key.decrypt_inout_detached(nonce.into(), aad, text.into(), tag)
             }
