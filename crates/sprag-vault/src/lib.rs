@@ -5,6 +5,8 @@
 //! payload. [`seal()`] and [`open()`] are for payloads in memory, [`Sealer`] and [`Opener`] for those of any length, [`SealWriter`]
 //! and [`OpenReader`] for `std::io`, [`SeekReader`] for parts, [`reseal()`] for other recipients, [`rekey`] for another key.
 //!
+//! [`raw12`] reads what older programs wrote, and imports it.
+//!
 //! There is no authentication of a sender: whoever can read a blob can write another one for the same recipients.
 //!
 //! ```
@@ -36,6 +38,7 @@ mod io;
 mod key;
 mod kms;
 mod open;
+pub mod raw12;
 mod recipients;
 mod reseal;
 mod seal;
