@@ -1,6 +1,7 @@
 //! `sprag demo`: two people talk over everything that goes wrong, for real, and what it cost is measured.
 
 mod folder;
+mod healing;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ pub(super) fn run(args: &DemoArgs, output: &mut Output) -> Result<Exit, CliError
     demo.restart()?;
     demo.replayed_and_forged()?;
     demo.second_opener()?;
+    demo.lost_session()?;
     demo.measure()?;
     demo.end(begun)
 }

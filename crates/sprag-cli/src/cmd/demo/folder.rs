@@ -57,11 +57,45 @@ impl Folder {
         self.path.join(user).join(STORE)
     }
 
+    /// Copies the store of a user, which nobody has open: what somebody's backup does.
+    pub(super) fn copy_store(&self, user: &str) -> Result<(), CliError> {
+        copy(&self.store(user), &self.copy_of(user))
+    }
+
+    /// Puts the copy of a store, which nobody has open, in its place.
+    pub(super) fn put_back(&self, user: &str) -> Result<(), CliError> {
+        let store = self.store(user);
+        fs::remove_dir_all(&store).map_err(|cause| CliError::file(&store, cause))?;
+        let from = self.copy_of(user);
+        fs::rename(&from, &store).map_err(|cause| CliError::file(&from, cause))
+    }
+
+    fn copy_of(&self, user: &str) -> PathBuf {
+        self.path.join(format!("{user}.copy"))
+    }
+
     /// Bytes that a user's files take.
     pub(super) fn size(&self, user: &str) -> Result<u64, CliError> {
         let path = self.store(user);
         size(&path).map_err(|cause| CliError::file(&path, cause))
     }
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<(), CliError> {
+    let made = DirBuilder::new().recursive(true).create(to);
+    made.map_err(|cause| CliError::file(to, cause))?;
+    let entries = fs::read_dir(from).map_err(|cause| CliError::file(from, cause))?;
+    for entry in entries {
+        let entry = entry.map_err(|cause| CliError::file(from, cause))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).map_err(|cause| CliError::file(&source, cause))?;
+        }
+    }
+    Ok(())
 }
 
 fn size(path: &Path) -> io::Result<u64> {
