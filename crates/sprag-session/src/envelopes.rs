@@ -108,6 +108,13 @@ impl Device {
         {
             self.fetch_list(rows, env, from.user(), 0)?;
         }
+        // An old one is no news: messages may be late.
+        if let Some(error) = received.list_refused
+            && error != ProtocolError::StaleList
+        {
+            let user = from.user().clone();
+            event::record(rows, &Event::ListRefused { user, error })?;
+        }
         let message = self.keep(rows, &received, env.now)?;
         let mut refused = received.content.as_ref().err().copied();
         match &received.content {

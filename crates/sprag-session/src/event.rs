@@ -104,6 +104,70 @@ pub enum Event {
         /// Copies of messages that are delivered again.
         again: u32,
     },
+    /// The server gave prekeys of a device that its user never added. Nothing went there.
+    #[non_exhaustive]
+    ForeignDevice {
+        /// The device.
+        device: DeviceAddress,
+    },
+    /// The server gave an older device list than the one known: it went back, or somebody hides news.
+    #[non_exhaustive]
+    ListReplayed {
+        /// The user whose list it is.
+        user: UserId,
+        /// Epoch of the list that was given.
+        epoch: u64,
+    },
+    /// A device list that rode in a message was refused; what was known stays.
+    #[non_exhaustive]
+    ListRefused {
+        /// The user whose list it claimed to be.
+        user: UserId,
+        /// Why.
+        error: ProtocolError,
+    },
+    /// There are two lists of our own account that contradict each other. Nothing changes until the user says, on each
+    /// of his devices, which one it goes on with (`settle_fork`).
+    #[non_exhaustive]
+    OwnListForked {
+        /// Hash (32 bytes) of the list that this device goes by.
+        ours: [u8; 32],
+        /// Hash (32 bytes) of the other one.
+        theirs: [u8; 32],
+    },
+    /// A device is new on the list of our own account, as every device of it is told. If nobody added one: remove it.
+    #[non_exhaustive]
+    DeviceAdded {
+        /// Its number.
+        device: u32,
+    },
+    /// A device is not on the list of our own account any more. If it is this one, it sends nothing from now on.
+    #[non_exhaustive]
+    DeviceRemoved {
+        /// Its number.
+        device: u32,
+    },
+    /// This device was given the keys of its account, and is linked.
+    Linked,
+    /// A link request came to its end before the keys of the account were there. The new device is to be forgotten.
+    #[non_exhaustive]
+    LinkEnded {
+        /// The number that the new device was listed under, if it was.
+        device: Option<u32>,
+    },
+    /// A change of our own list does not fit the newer list that others made meanwhile, and was given up.
+    #[non_exhaustive]
+    ListChangeDropped {
+        /// The device that it was about.
+        device: u32,
+    },
+    /// A device of our own account, other than a contact's, gave keys that are not those of the account, or a proof
+    /// that fits no request of this device. They were not taken.
+    #[non_exhaustive]
+    ShareRefused {
+        /// The device that sent them.
+        from: DeviceAddress,
+    },
 }
 
 /// Every protocol error with the number that it is stored under. Append only.
@@ -154,6 +218,11 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             | Event::BadContent { .. }
             | Event::Unsupported { .. }
             | Event::OfferedAgain { .. }
+            | Event::ForeignDevice { .. }
+            | Event::ListReplayed { .. }
+            | Event::ListRefused { .. }
+            | Event::OwnListForked { .. }
+            | Event::ShareRefused { .. }
     );
     let mut writer = Writer::new(VERSION, 300);
     match event {
@@ -186,6 +255,27 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
         }
         Event::StrangersSawOtherList { count } => writer.u8(21).u32(*count),
         Event::ServerWentBack { again } => writer.u8(22).u32(*again),
+        Event::ForeignDevice { device } => {
+            write_address(writer.u8(10), device);
+            &mut writer
+        }
+        Event::ListReplayed { user, epoch } => {
+            writer.u8(11).block(user.as_str().as_bytes()).u64(*epoch)
+        }
+        Event::ListRefused { user, error } => writer
+            .u8(12)
+            .block(user.as_str().as_bytes())
+            .u8(error_number(*error)),
+        Event::OwnListForked { ours, theirs } => writer.u8(13).fixed(ours).fixed(theirs),
+        Event::DeviceAdded { device } => writer.u8(14).u32(*device),
+        Event::DeviceRemoved { device } => writer.u8(15).u32(*device),
+        Event::Linked => writer.u8(16),
+        Event::LinkEnded { device } => writer.u8(17).u32(device.unwrap_or(0)),
+        Event::ListChangeDropped { device } => writer.u8(18).u32(*device),
+        Event::ShareRefused { from } => {
+            write_address(writer.u8(19), from);
+            &mut writer
+        }
     };
     let bytes = writer.finish();
     let last = tables::sequence(tables::EVENTS, Counters::load(rows)?.event);
@@ -242,6 +332,37 @@ fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         },
         22 => Event::ServerWentBack {
             again: reader.u32()?,
+        },
+        10 => Event::ForeignDevice {
+            device: read_address(&mut reader)?,
+        },
+        11 => Event::ListReplayed {
+            user: read_user(&mut reader)?,
+            epoch: reader.u64()?,
+        },
+        12 => Event::ListRefused {
+            user: read_user(&mut reader)?,
+            error: read_error(&mut reader)?,
+        },
+        13 => Event::OwnListForked {
+            ours: reader.array()?,
+            theirs: reader.array()?,
+        },
+        14 => Event::DeviceAdded {
+            device: reader.u32()?,
+        },
+        15 => Event::DeviceRemoved {
+            device: reader.u32()?,
+        },
+        16 => Event::Linked,
+        17 => Event::LinkEnded {
+            device: Some(reader.u32()?).filter(|device| *device > 0),
+        },
+        18 => Event::ListChangeDropped {
+            device: reader.u32()?,
+        },
+        19 => Event::ShareRefused {
+            from: read_address(&mut reader)?,
         },
         _ => return Err(reader.damaged()),
     };

@@ -45,17 +45,31 @@ impl Device {
     ///
     /// # Errors
     /// What the store answers; nothing is changed then.
-    pub fn done(&self, rows: &mut Staged<'_>, id: TaskId) -> Result<(), StepError> {
+    pub fn done(&mut self, rows: &mut Staged<'_>, id: TaskId) -> Result<(), StepError> {
         let Some(task) = StoredTask::load(rows, id)? else {
             return Ok(());
         };
         match &task.kind {
             Kind::FetchDevices { .. } | Kind::FetchBundles { .. } => return Ok(()),
             Kind::Deliver { sequence, copy, .. } => receipts::handed_over(rows, *sequence, *copy)?,
-            Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => {}
+            Kind::PublishDevices { from } => {
+                if !self.lists_published(rows, id, *from)? {
+                    return Ok(());
+                }
+            }
+            Kind::PublishPreKeys(_) => {}
         }
         task.delete(rows, id);
         Ok(())
+    }
+
+    /// Whether `done` of this task is more than a row less: then whoever waits for changes is to hear of it.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn is_list_change(&self, rows: &dyn Rows, id: TaskId) -> Result<bool, StepError> {
+        let task = StoredTask::load(rows, id)?;
+        Ok(task.is_some_and(|task| matches!(task.kind, Kind::PublishDevices { .. })))
     }
 
     /// The network could not do a task; the library decides what follows. Twice is once.
@@ -97,6 +111,9 @@ impl Device {
                 if StoredTask::load(rows, id)?.is_some() {
                     self.gone(rows, env, id, task, CopyStatus::NoSuchDevice)?;
                 }
+            }
+            Failure::Conflict(list) if matches!(task.kind, Kind::PublishDevices { .. }) => {
+                self.list_conflict(rows, env, id, task, list)?;
             }
             Failure::Conflict(list) => {
                 self.newer_list_came(rows, id, &task.kind, list)?;

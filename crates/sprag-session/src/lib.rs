@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod again;
+#[allow(dead_code, reason = "linking will use the rest")]
+mod change;
 mod chunks;
 mod codec;
 mod contacts;
@@ -18,6 +20,7 @@ mod envelopes;
 mod error;
 mod event;
 mod exchange;
+mod follow;
 pub mod hazmat;
 mod heal;
 mod health;
@@ -34,9 +37,11 @@ mod receipts;
 mod receive;
 mod record;
 mod replies;
+mod riders;
 mod seal;
 mod server;
 mod shares;
+#[allow(dead_code, reason = "linking will use the rest")]
 mod tables;
 mod task;
 mod trust;

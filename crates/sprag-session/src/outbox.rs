@@ -13,7 +13,7 @@ use crate::receipts::{note_reset, to_send_again, waiting};
 use crate::record::Record;
 use crate::task::{Kind, StoredTask};
 use crate::trust::User;
-use crate::{chunks, inbox, tables};
+use crate::{chunks, inbox, riders, tables};
 
 /// Messages that may wait to be handed over. A further one is refused before anything is encrypted.
 pub const OUTBOX: u32 = 10_000;
@@ -175,11 +175,16 @@ impl Device {
         let unnamed = inbox::unnamed(rows, &owner)?;
         content.set_received(unnamed.iter().map(|(_, salt)| *salt).collect());
         let record = Record::load(rows, &copy.to)?;
+        let ride = self.list_to_ride(rows, record.as_ref())?;
+        content.set_device_list(ride.as_ref().and_then(|ride| ride.frame.clone()));
         content.set_reset(record.map(|record| record.reset).unwrap_or_default());
         match self.seal(rows, env, &copy.to, &content.encode(), Padding::Padme) {
             Ok(sealed) => {
                 inbox::named(rows, &owner, &unnamed);
                 note_reset(rows, &copy.to, &sealed.salt, content)?;
+                if let Some(ride) = ride {
+                    riders::note_carried(rows, &owner, &sealed.salt, &ride.hash)?;
+                }
                 let length =
                     u32::try_from(sealed.frame.len()).map_err(|_| ProtocolError::BadInput)?;
                 let kind = Kind::Deliver {

@@ -39,6 +39,13 @@ impl Device {
             .ok_or_else(|| StoreError::Damaged("own user row is missing"))
     }
 
+    /// Our own newest list, without its history.
+    pub(crate) fn own_newest(&self, rows: &dyn Rows) -> Result<DeviceList, StoreError> {
+        let own = trust::load_row(rows, self.address.user())?;
+        let own = own.ok_or_else(|| StoreError::Damaged("own user row is missing"))?;
+        Ok(own.newest)
+    }
+
     pub(crate) fn judge(
         &self,
         remembered: Option<&User>,
@@ -70,8 +77,11 @@ impl Device {
         trust::save(rows, &user, self.address.user());
         if newer && let Some(before) = &before {
             drop_unlisted(rows, &user, before, replaced)?;
-            if name == self.address.user() && self.check_own_listed(rows).is_err() {
-                self.retire_all(rows)?;
+            if name == self.address.user() {
+                self.own_list_changed(rows, before, &user.newest)?;
+                if self.check_own_listed(rows).is_err() {
+                    self.retire_all(rows)?;
+                }
             }
         }
         Ok(Learned { replaced, newer })

@@ -21,7 +21,7 @@ use crate::record::{
 };
 use crate::shares::Shared;
 use crate::trust::{self, Judged, ListSource, User};
-use crate::{receipts, tables};
+use crate::{receipts, riders, tables};
 
 /// A frame that was opened. The session has advanced, whatever its content.
 #[non_exhaustive]
@@ -262,6 +262,12 @@ impl Device {
         }
         save_session(rows, &owner, number, &opened.session, parts);
         save_skipped(rows, &owner, number, opened.skipped);
+        if let Some((_, handshake)) = handshake
+            && held.is_none()
+            && handshake.responder_list == self.own_newest(rows)?.hash()
+        {
+            riders::has_list(rows, from, &handshake.responder_list)?;
+        }
 
         let mut received = Received {
             from: from.clone(),
@@ -401,6 +407,10 @@ impl Device {
         };
         let from = received.from.user();
         receipts::received(rows, &received.from, content.received())?;
+        if !content.received().is_empty() {
+            let newest = self.own_newest(rows)?.hash();
+            riders::confirmed(rows, &received.from, content.received(), &newest)?;
+        }
         if let Some(mut record) = Record::load(rows, &received.from)?
             && !record.reset.is_empty()
             && !record.reset.contains(&received.session_id)

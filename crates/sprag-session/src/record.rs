@@ -247,6 +247,8 @@ impl Record {
         rows.delete(tables::record(&self.owner));
         delete_prefix(rows, &tables::lost_salts_of(&self.owner))?;
         delete_prefix(rows, &tables::carried_reset(&self.owner, None))?;
+        delete_prefix(rows, &tables::carried_list(&self.owner, None))?;
+        rows.delete(tables::has_list(&self.owner));
         rows.delete(tables::wants_fresh(&self.owner));
         rows.delete(tables::request(&self.owner));
         rows.delete(tables::ledger(&self.owner));

@@ -40,6 +40,7 @@ impl Device {
         let Some(task) = StoredTask::load(rows, id)? else {
             return Ok(Ok(()));
         };
+        let mut stays = false;
         let outcome = if reply.len() > MAX_REPLY {
             Err(StepError::Protocol(ProtocolError::Malformed))
         } else {
@@ -51,17 +52,20 @@ impl Device {
                     self.bundles_came(rows, env, id, user, devices, reply)
                 }
                 Kind::PublishPreKeys(_) => self.pre_key_state_came(rows, env, reply),
-                Kind::PublishDevices { .. } => Ok(()),
+                Kind::PublishDevices { from } => self
+                    .list_state_came(rows, env, id, *from, reply)
+                    .map(|ended| stays = !ended),
                 Kind::Deliver { .. } => Err(StepError::Protocol(ProtocolError::BadInput)),
             }
         };
         match outcome {
             Ok(()) => {
                 match &task.kind {
-                    Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => {}
+                    Kind::PublishPreKeys(_) => {}
+                    Kind::PublishDevices { .. } if stays => {}
                     // Its marker is gone already, or that of a fetch that follows from it.
                     Kind::FetchBundles { .. } | Kind::FetchDevices { .. } => task.end(rows, id),
-                    Kind::Deliver { .. } => task.delete(rows, id),
+                    Kind::Deliver { .. } | Kind::PublishDevices { .. } => task.delete(rows, id),
                 }
                 Ok(Ok(()))
             }
@@ -160,6 +164,15 @@ impl Device {
                 self.show_changed(rows, user, frame)?;
                 Err(error.into())
             }
+            Err(StepError::Protocol(ProtocolError::StaleList)) => {
+                let epoch = UnverifiedDeviceList::decode(frame)?.epoch();
+                if user == self.address.user() {
+                    self.give_lists_back(rows, epoch)?;
+                }
+                let user = user.clone();
+                event::record(rows, &Event::ListReplayed { user, epoch })?;
+                Err(ProtocolError::StaleList.into())
+            }
             Err(error) => Err(error),
         }
     }
@@ -173,16 +186,30 @@ impl Device {
     ) -> Result<(), StepError> {
         // Nobody is asked about what nobody signed.
         let list = DeviceList::verify(UnverifiedDeviceList::decode(frame)?)?;
-        if user != self.address.user() {
-            let candidate = tables::candidate(user);
-            let shown = rows.get(&candidate)?;
-            if shown.is_some_and(|shown| shown.as_slice() == list.frame()) {
-                return Ok(());
-            }
-            rows.put(candidate, Zeroizing::new(frame.to_vec()));
+        if list.user() != user {
+            return Err(ProtocolError::Malformed.into());
         }
-        let user = user.clone();
-        Ok(event::record(rows, &Event::IdentityChanged { user })?)
+        let is_own = user == self.address.user();
+        if is_own && *list.account_key() != self.account_key {
+            // Somebody has the user's name at the server. No decision goes on with a list that is not ours.
+            let user = user.clone();
+            return Ok(event::record(rows, &Event::IdentityChanged { user })?);
+        }
+        let candidate = tables::candidate(user);
+        let shown = rows.get(&candidate)?;
+        if shown.is_some_and(|shown| shown.as_slice() == list.frame()) {
+            return Ok(());
+        }
+        rows.put(candidate, Zeroizing::new(frame.to_vec()));
+        let event = if is_own {
+            Event::OwnListForked {
+                ours: *self.own_user(rows)?.newest.hash().as_bytes(),
+                theirs: *list.hash().as_bytes(),
+            }
+        } else {
+            Event::IdentityChanged { user: user.clone() }
+        };
+        Ok(event::record(rows, &event)?)
     }
 
     fn lists_came(
@@ -198,6 +225,7 @@ impl Device {
         if reply.frames.len() > PAGE {
             return Err(ProtocolError::Malformed.into());
         }
+        self.check_nothing_new(rows, user, &reply)?;
         // From the newest down: an older one counts only through the hash that its successor names.
         reply.frames.reverse();
         for frame in &reply.frames {
@@ -228,6 +256,31 @@ impl Device {
             task.save(rows, id);
         }
         Ok(())
+    }
+
+    /// A reply without lists says that what we know is the newest.
+    fn check_nothing_new(
+        &self,
+        rows: &mut Staged<'_>,
+        user: &UserId,
+        reply: &ListReply,
+    ) -> Result<(), StepError> {
+        let known = self.user(rows, user)?.map(|user| user.newest);
+        let (Some(state), Some(known)) = (&reply.newest, known) else {
+            return Ok(());
+        };
+        if !reply.frames.is_empty() || state.hash == known.hash().as_bytes() {
+            return Ok(());
+        }
+        if state.epoch > known.epoch() {
+            // It has news, and keeps them.
+            return Err(ProtocolError::Malformed.into());
+        }
+        let event = Event::ListReplayed {
+            user: user.clone(),
+            epoch: state.epoch,
+        };
+        Ok(event::record(rows, &event)?)
     }
 
     fn bundles_came(

@@ -5,6 +5,9 @@
 //! | `01` | `00` to `04` | our device; its counters; epoch of the server; when it last got prekeys for lack of them; link nonce and account root |
 //! | `01` | `07` `08` | what upkeep remembers; how often a renewal was wanted |
 //! | `01` | `09` `0a` | what was counted; settings |
+//! | `01` | `05`; `05 01`, sequence | our next list, not yet taken by the server; changes that are to be signed |
+//! | `01` | `05 02`; `05 03`; `05 04`, device | list that contacts are to hear of; a generation is due; the account key is to be shared |
+//! | `01` | `06`; `06`, device | link request shown here; link request read here, whose device waits for our keys |
 //! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
 //! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
 //! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
@@ -18,6 +21,8 @@
 //! | `18` | *user*, device | this device has a record |
 //! | `19` | *device*, SID | salts asked for of a lost session |
 //! | `1b` | *device* or *user*, `00` to `04` | fresh session wanted; last acknowledgement; fresh sessions of a day; how far the outbox was delivered again |
+//! | `1b` | *device*, `08` | hash of the list of ours that the device has |
+//! | `1b` | *user*, `0a` or `0b` | when something last brought the list; when it was last asked for, for lack of that |
 //! | `1c` | *device* | what is to be asked for |
 //! | `1d` | *device*, salt | frame that carried a reset not confirmed yet |
 //! | `1a` | device number | was on a list of ours |
@@ -38,6 +43,8 @@
 //! | `50` | task id | task |
 //! | `51` | *user* or *device* | the fetch under way for it |
 //! | `52` | sequence | event |
+//! | `54` | *user* | sending waits for this user's list, which nothing had brought for a day |
+//! | `55` | *device*, salt | frame that carried our newest list |
 //!
 //! Names in *italics* are blinded by the store.
 
@@ -76,6 +83,49 @@ pub(crate) const OWN_UPKEEP: u8 = 7;
 pub(crate) const OWN_RENEWAL: u8 = 8;
 pub(crate) const OWN_TALLY: u8 = 9;
 pub(crate) const OWN_SETTINGS: u8 = 0x0a;
+
+/// Our next list, signed and not yet taken by the server.
+pub(crate) const OWN_NEXT: u8 = 5;
+
+/// Changes of our list that are to be signed, in the order they were asked for.
+pub(crate) fn list_changes() -> RowName {
+    RowName::plain(0x01, vec![OWN_NEXT, 1])
+}
+
+pub(crate) fn list_change(sequence: u64) -> RowName {
+    RowName::plain(0x01, join(&[&[OWN_NEXT, 1], &sequence.to_be_bytes()]))
+}
+
+/// The list of ours that left out a device, and of which contacts are to hear.
+pub(crate) fn announced_list() -> RowName {
+    RowName::plain(0x01, vec![OWN_NEXT, 2])
+}
+
+/// A new generation of memory keys is due.
+pub(crate) fn generation_due() -> RowName {
+    RowName::plain(0x01, vec![OWN_NEXT, 3])
+}
+
+/// Devices of ours that became holders and lack the account's private key.
+pub(crate) fn new_holders() -> RowName {
+    RowName::plain(0x01, vec![OWN_NEXT, 4])
+}
+
+pub(crate) fn new_holder(device: u32) -> RowName {
+    RowName::plain(0x01, join(&[&[OWN_NEXT, 4], &device.to_be_bytes()]))
+}
+
+/// The link request that this device shows.
+pub(crate) const OWN_REQUEST: u8 = 6;
+
+/// Link requests that this device read: the row that this one prefixes is [`OWN_REQUEST`].
+pub(crate) fn links() -> RowName {
+    RowName::plain(0x01, vec![OWN_REQUEST])
+}
+
+pub(crate) fn link(device: u32) -> RowName {
+    RowName::plain(0x01, join(&[&[OWN_REQUEST], &device.to_be_bytes()]))
+}
 
 pub(crate) const GENERATIONS: u8 = 0x1e;
 
@@ -243,6 +293,21 @@ pub(crate) fn redelivery(own: &UserId) -> RowName {
     RowName::owned(0x1b, user_owner(own), vec![4])
 }
 
+/// The list of ours that a device is known to have.
+pub(crate) fn has_list(device: &[u8]) -> RowName {
+    RowName::owned(0x1b, device.to_vec(), vec![8])
+}
+
+/// When something last brought a user's list.
+pub(crate) fn list_brought(user: &UserId) -> RowName {
+    RowName::owned(0x1b, user_owner(user), vec![0x0a])
+}
+
+/// When a user's list was last asked for because nothing had brought it for a day.
+pub(crate) fn list_asked(user: &UserId) -> RowName {
+    RowName::owned(0x1b, user_owner(user), vec![0x0b])
+}
+
 pub(crate) const REQUESTS: u8 = 0x1c;
 
 /// What is to be asked for of a device.
@@ -334,6 +399,21 @@ pub(crate) fn waits_for_session(device: &[u8], sequence: Option<u64>) -> RowName
 pub(crate) fn waits_for_list(user: &UserId, sequence: Option<u64>) -> RowName {
     let suffix = sequence.map_or(Vec::new(), |sequence| sequence.to_be_bytes().to_vec());
     RowName::owned(0x46, user_owner(user), suffix)
+}
+
+pub(crate) const STALE_LISTS: u8 = 0x54;
+
+/// What is sent to a user waits for his list, which nothing had brought for a day.
+pub(crate) fn stale_list(user: &UserId) -> RowName {
+    RowName::owned(STALE_LISTS, user_owner(user), Vec::new())
+}
+
+pub(crate) const CARRIED_LISTS: u8 = 0x55;
+
+/// A frame that carried our newest list.
+pub(crate) fn carried_list(device: &[u8], salt: Option<&Salt>) -> RowName {
+    let suffix = salt.map_or(Vec::new(), |salt| salt.as_bytes().to_vec());
+    RowName::owned(CARRIED_LISTS, device.to_vec(), suffix)
 }
 
 pub(crate) const TASKS: u8 = 0x50;

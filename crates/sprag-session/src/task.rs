@@ -422,19 +422,10 @@ impl Device {
                 id,
                 upload: prekeys::build_upload(rows, plan)?.encode(),
             },
-            Kind::PublishDevices { from } => {
-                let mut frames = Vec::new();
-                for (epoch, frame) in chunks::sequences(rows, tables::OWN_LISTS, <[u8]>::is_empty)?
-                {
-                    if epoch >= *from && frames.len() < PAGE {
-                        frames.push(frame.to_vec());
-                    }
-                }
-                Task::PublishDevices {
-                    id,
-                    lists: Lists::new(frames).encode(),
-                }
-            }
+            Kind::PublishDevices { from } => Task::PublishDevices {
+                id,
+                lists: Lists::new(self.lists_to_publish(rows, id, *from)?).encode(),
+            },
         })
     }
 

@@ -1,5 +1,6 @@
 //! The client: one lock around the steps, one batch for each, results when they are durable.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_core::CryptoRng;
@@ -190,6 +191,8 @@ pub(crate) struct Step<'a, 'rows> {
     pub(crate) device: &'a mut Device,
     pub(crate) rows: &'a mut Staged<'rows>,
     pub(crate) env: Env<'a>,
+    /// When its changes are written, if the step knows better.
+    pub(crate) write: &'a Cell<Write>,
 }
 
 /// When a step's changes are written.
@@ -245,10 +248,12 @@ impl Shared {
         let mut rows = Staged::new(&*store);
         let now = surroundings.clock.now();
         let env = Env::new(now, &mut surroundings.rng);
+        let write = Cell::new(write);
         let result = step(Step {
             device,
             rows: &mut rows,
             env,
+            write: &write,
         })?;
         if !rows.changes().is_empty() {
             device.save_counts(&mut rows, now);
@@ -258,7 +263,7 @@ impl Shared {
             // A read sees what was submitted; it is told when that is durable.
             return Ok((*submitted, result));
         }
-        if write == Write::Lazy {
+        if write.get() == Write::Lazy {
             store.submit_lazy(changes)?;
             return Ok((0, result));
         }

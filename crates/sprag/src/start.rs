@@ -78,9 +78,7 @@ impl Start<'_> {
     /// See [`Client::tasks`].
     pub fn tasks(self) -> Pending<Vec<Task>> {
         self.0.shared.step(Write::Durable, |mut step| {
-            step.device.offer_ready(step.rows, &mut step.env)?;
-            step.device.deliver_again(step.rows, &mut step.env)?;
-            step.device.send_requests(step.rows, &mut step.env)?;
+            step.device.prepare(step.rows, &mut step.env)?;
             let now = step.env.now();
             Ok(step.device.tasks(step.rows, now, PAGE)?)
         })
@@ -111,9 +109,13 @@ impl Start<'_> {
 
     /// See [`Client::done`].
     pub fn done(self, id: TaskId) -> Pending<()> {
-        self.0
-            .shared
-            .step(Write::Lazy, |step| Ok(step.device.done(step.rows, id)?))
+        self.0.shared.step(Write::Lazy, |step| {
+            // What follows from a new list of ours is waited for.
+            if step.device.is_list_change(step.rows, id)? {
+                step.write.set(Write::Durable);
+            }
+            Ok(step.device.done(step.rows, id)?)
+        })
     }
 
     /// See [`Client::failed`].
