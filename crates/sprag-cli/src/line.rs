@@ -324,6 +324,12 @@ impl Line {
                 line.event = "unsupported";
                 from = Some(by);
             }
+            Event::SetBack { sign, .. } => {
+                line.event = "set_back";
+                line.code = Some(sign.to_string());
+            }
+            Event::AnchorAway => line.event = "anchor_away",
+            Event::AnchorBack => line.event = "anchor_back",
             _ => {}
         }
         if let Some(from) = from {

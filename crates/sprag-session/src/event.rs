@@ -1,6 +1,6 @@
 //! What happened that nobody asked for: told once, kept until the application has read it.
 
-use sprag_store::{Rows, Staged, StoreError};
+use sprag_store::{Rollback, Rows, Staged, StoreError};
 use sprag_wire::{DeviceAddress, UserId};
 
 use crate::codec::{Reader, Writer};
@@ -78,6 +78,17 @@ pub enum Event {
         /// The device that sent it.
         from: DeviceAddress,
     },
+    /// The store was set back to an earlier state, and this device went on with new sessions. What it received in the time
+    /// that is lost it may not have; what it sent then it does not know of.
+    #[non_exhaustive]
+    SetBack {
+        /// By what it was found.
+        sign: Rollback,
+    },
+    /// The anchor of the rollback guard cannot be reached: until it answers, a store that is set back may go unnoticed.
+    AnchorAway,
+    /// The anchor answers again.
+    AnchorBack,
     /// A message was opened whose kind this version does not know.
     #[non_exhaustive]
     Unsupported {
@@ -276,6 +287,9 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             write_address(writer.u8(19), from);
             &mut writer
         }
+        Event::SetBack { sign } => writer.u8(40).u8(sign_number(*sign)),
+        Event::AnchorAway => writer.u8(41),
+        Event::AnchorBack => writer.u8(42),
     };
     let bytes = writer.finish();
     let last = tables::sequence(tables::EVENTS, Counters::load(rows)?.event);
@@ -364,10 +378,29 @@ fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         19 => Event::ShareRefused {
             from: read_address(&mut reader)?,
         },
+        40 => Event::SetBack {
+            sign: match reader.u8()? {
+                1 => Rollback::OtherOpening,
+                2 => Rollback::BehindWatermark,
+                3 => Rollback::AnchorGone,
+                _ => return Err(reader.damaged()),
+            },
+        },
+        41 => Event::AnchorAway,
+        42 => Event::AnchorBack,
         _ => return Err(reader.damaged()),
     };
     reader.finish()?;
     Ok(event)
+}
+
+fn sign_number(sign: Rollback) -> u8 {
+    match sign {
+        Rollback::OtherOpening => 1,
+        Rollback::BehindWatermark => 2,
+        // The last that there is.
+        _ => 3,
+    }
 }
 
 fn read_error(reader: &mut Reader<'_>) -> Result<ProtocolError, StoreError> {

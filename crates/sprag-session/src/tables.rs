@@ -8,6 +8,7 @@
 //! | `01` | `05`; `05 01`, sequence | our next list, not yet taken by the server; changes that are to be signed |
 //! | `01` | `05 02`; `05 03`; `05 04`, device | list that contacts are to hear of; a generation is due; the account key is to be shared |
 //! | `01` | `06`; `06`, device | link request shown here; link request read here, whose device waits for our keys |
+//! | `01` | `0b` | how often we were set back, and whether the anchor was away |
 //! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
 //! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
 //! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
@@ -126,6 +127,7 @@ pub(crate) fn links() -> RowName {
 pub(crate) fn link(device: u32) -> RowName {
     RowName::plain(0x01, join(&[&[OWN_REQUEST], &device.to_be_bytes()]))
 }
+pub(crate) const OWN_GUARD: u8 = 0x0b;
 
 pub(crate) const GENERATIONS: u8 = 0x1e;
 

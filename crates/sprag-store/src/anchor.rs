@@ -7,6 +7,11 @@
 //!
 //! `known` is 0 in the first record of a store that had no anchor before; `now` is then zeros, and stands for none.
 
+#![cfg_attr(
+    target_arch = "wasm32",
+    allow(dead_code, reason = "without threads nobody watches")
+)]
+
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod file;
 

@@ -162,6 +162,22 @@ impl Store {
         Self::begin(home.as_ref(), key, kind, rng, Changes::new())
     }
 
+    /// As [`create_in`](Self::create_in), with first rows: see [`create_with`](Self::create_with).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_in`](Self::create_in) and of a commit.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub fn create_in_with(
+        home: impl AsRef<Path>,
+        key: &Key,
+        kind: BackendKind,
+        rng: impl CryptoRng + Send + 'static,
+        first: Changes,
+    ) -> Result<Self, StoreError> {
+        Self::begin(home.as_ref(), key, kind, rng, first)
+    }
+
     #[cfg(any(feature = "sled", feature = "redb"))]
     fn begin(
         home: &Path,

@@ -58,6 +58,12 @@ impl Surroundings {
 }
 
 impl Surroundings {
+    /// What a step is given.
+    #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+    pub(crate) fn env(&mut self) -> Env<'_> {
+        Env::new(self.clock.now(), &mut self.rng)
+    }
+
     /// A new account, and the rows that are all of it.
     pub(crate) fn create(
         &mut self,
@@ -278,11 +284,22 @@ impl Shared {
     }
 
     /// The store, for what is done beside the steps.
-    #[cfg(all(feature = "sled", not(target_family = "wasm")))]
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn store(&self) -> Result<Store, Error> {
         let state = self.state()?;
         let store = state.as_ref().map(|state| state.store.clone());
         store.ok_or_else(Error::closed)
+    }
+
+    /// Whether the anchor is out of reach; `None` if there is none.
+    pub(crate) fn anchor_is_away(&self) -> Option<bool> {
+        #[cfg(not(target_family = "wasm"))]
+        match self.store().ok()?.anchor_standing() {
+            sprag_store::Standing::InReach { .. } => return Some(false),
+            sprag_store::Standing::OutOfReach => return Some(true),
+            _ => {}
+        }
+        None
     }
 
     /// Resolves when something has changed since the number that it gave before.

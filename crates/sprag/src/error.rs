@@ -6,7 +6,7 @@ use sprag_session::{ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 38] = [
+pub const CODES: [&str; 41] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -45,6 +45,9 @@ pub const CODES: [&str; 38] = [
     "profile_exists",
     "other_user",
     "internal",
+    "store_rolled_back",
+    "anchor_needed",
+    "other_anchor",
 ];
 
 /// What a caller does about an error.
@@ -77,6 +80,8 @@ pub enum Question {
     FreeSpace,
     /// The store is damaged: restore from a backup as a new device.
     Restore,
+    /// The store was set back to an earlier state: go on with it, and how? See `AfterRollback`.
+    RolledBack,
     /// Another process holds the store: end it, or use it.
     EndOtherProcess,
 }
@@ -105,6 +110,8 @@ enum Cause {
     ProfileExists,
     #[error("the profile in this place belongs to another user")]
     OtherUser,
+    #[error("the profile is guarded by an anchor, and none was given")]
+    AnchorNeeded,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -180,6 +187,7 @@ impl Error {
             Cause::NoProfile => "no_profile",
             Cause::ProfileExists => "profile_exists",
             Cause::OtherUser => "other_user",
+            Cause::AnchorNeeded => "anchor_needed",
             Cause::Internal(_) => "internal",
         }
     }
@@ -190,7 +198,8 @@ impl Error {
         match self.code() {
             "outbox_full" => Action::Retry,
             "closed" | "forked" | "no_profile" | "profile_exists" | "other_user"
-            | "key_unreadable" => Action::FixCall,
+            | "key_unreadable" | "anchor_needed" | "other_anchor" => Action::FixCall,
+            "store_rolled_back" => Action::AskUser(Question::RolledBack),
             "store_in_use" => Action::AskUser(Question::EndOtherProcess),
             "store_full" => Action::AskUser(Question::FreeSpace),
             "store_damaged" => Action::AskUser(Question::Restore),
@@ -271,6 +280,11 @@ impl Error {
         Self(Cause::OtherUser)
     }
 
+    #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+    pub(crate) fn anchor_needed() -> Self {
+        Self(Cause::AnchorNeeded)
+    }
+
     pub(crate) fn internal(what: &'static str) -> Self {
         Self(Cause::Internal(what))
     }
@@ -322,6 +336,8 @@ fn store_code(error: &StoreError) -> &'static str {
         StoreError::Key(_) => "key_unreadable",
         StoreError::Damaged(_) => "store_damaged",
         StoreError::Poisoned => "store_poisoned",
+        StoreError::RolledBack(_) => "store_rolled_back",
+        StoreError::ForeignAnchor => "other_anchor",
         StoreError::Closed => "closed",
         StoreError::Forked => "forked",
         StoreError::Full => "store_full",

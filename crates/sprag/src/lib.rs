@@ -29,19 +29,23 @@
 //! # What it does not do
 //!
 //! It has not been audited. It hides neither who writes to whom nor when. It cannot notice that a whole store was put
-//! back to an older state. Keys in memory are wiped after use, but not protected from whoever reads the process.
+//! back to an older state, unless an anchor outside of it remembers how far it was (`Client::options`). Keys in memory are wiped after use, but not protected from whoever reads the process.
 //!
 //! # Features
 //!
+//! * `redb`: stores on disk in redb, chosen when a profile is made, or moved to by `Store::migrate`.
+//! * `keyring`: an anchor in the keyring of the operating system.
 //! * `sled` (default): stores on disk. Without it, and on wasm, bring a backend or sink of your own
 //!   ([`Client::with_store`]); blocking verbs do not exist on wasm.
 #![forbid(unsafe_code)]
 
 mod client;
 mod error;
+#[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+mod guard;
 mod health;
 mod notifier;
-#[cfg(all(feature = "sled", not(target_family = "wasm")))]
+#[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 mod open;
 mod pending;
 mod start;
@@ -52,6 +56,8 @@ mod verbs;
 
 pub use client::{Client, Clock, Surroundings};
 pub use error::{Action, CODES, Error, Question};
+#[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+pub use guard::{AfterRollback, OpenOptions};
 pub use pending::Pending;
 pub use sprag_keys::{Argon2Params, Key, KeyError};
 pub use sprag_session::Transport;

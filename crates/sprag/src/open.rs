@@ -8,6 +8,7 @@ use sprag_store::{MemoryRows, Rows, Store, StoreError};
 use sprag_wire::UserId;
 
 use crate::client::Client;
+use crate::guard::OpenOptions;
 use crate::notifier::Notifier;
 use crate::pending::Pending;
 use crate::start::Start;
@@ -57,6 +58,7 @@ impl Client {
             Begin::OpenOrCreate,
             Some(user),
             Surroundings::default(),
+            OpenOptions::default(),
         )
     }
 
@@ -68,6 +70,7 @@ impl Client {
             Begin::Open,
             None,
             Surroundings::default(),
+            OpenOptions::default(),
         )
     }
 
@@ -79,6 +82,7 @@ impl Client {
             Begin::Create,
             Some(user),
             Surroundings::default(),
+            OpenOptions::default(),
         )
     }
 
@@ -95,6 +99,7 @@ impl Client {
             Begin::OpenOrCreate,
             Some(user),
             surroundings,
+            OpenOptions::default(),
         )
     }
 }
@@ -150,18 +155,20 @@ fn beside(
     }
 }
 
-fn begin(
+pub(crate) fn begin(
     directory: &Path,
     key: Key,
     begin: Begin,
     user: Option<&str>,
     surroundings: Surroundings,
+    options: OpenOptions,
 ) -> Pending<Client> {
     let (completer, pending) = Pending::new(Notifier::new());
     let directory = directory.to_path_buf();
     let user = user.map(str::to_owned);
     let work = move || {
-        completer.complete(open(&directory, &key, begin, user.as_deref(), surroundings));
+        let user = user.as_deref();
+        completer.complete(open(&directory, &key, begin, user, surroundings, &options));
     };
     if sys::spawn("sprag open", work) {
         pending
@@ -178,26 +185,29 @@ fn open(
     key: &Key,
     begin: Begin,
     user: Option<&str>,
-    surroundings: Surroundings,
+    mut surroundings: Surroundings,
+    options: &OpenOptions,
 ) -> Result<Client, Error> {
     let user = user.map(UserId::new).transpose();
     let user = user.map_err(|_| Error::bad_input())?;
+    options.check(directory)?;
     if begin == Begin::Create {
-        return create(directory, key, user.as_ref(), surroundings);
+        return create(directory, key, user.as_ref(), surroundings, options);
     }
     let store = match Store::open(directory, key, sys::rng()) {
         Err(StoreError::NotFound) if begin == Begin::OpenOrCreate => {
-            return create(directory, key, user.as_ref(), surroundings);
+            return create(directory, key, user.as_ref(), surroundings, options);
         }
         opened => opened?,
     };
     // The device is in the first commit, before the store counts as one that exists.
     let device = Device::load(&store as &dyn Rows)?;
-    let device = device.ok_or(StoreError::Damaged("the device is missing"))?;
-    match user {
-        Some(user) if *device.address().user() != user => Err(Error::other_user()),
-        _ => Ok(Client::assemble(store, device, surroundings)),
+    let mut device = device.ok_or(StoreError::Damaged("the device is missing"))?;
+    if user.is_some_and(|user| *device.address().user() != user) {
+        return Err(Error::other_user());
     }
+    options.guard(&store, &mut device, &mut surroundings)?;
+    Ok(Client::assemble(store, device, surroundings))
 }
 
 fn create(
@@ -205,16 +215,22 @@ fn create(
     key: &Key,
     user: Option<&UserId>,
     mut surroundings: Surroundings,
+    options: &OpenOptions,
 ) -> Result<Client, Error> {
     let user = user.ok_or_else(Error::bad_input)?;
-    let (device, first) = surroundings.create(&MemoryRows::new(), user)?;
-    let store = Store::create_with(directory, key, sys::rng(), first)?;
+    options.check_free()?;
+    let (mut device, first) = surroundings.create(&MemoryRows::new(), user)?;
+    let store = match options.database {
+        None => Store::create_with(directory, key, sys::rng(), first)?,
+        Some(kind) => Store::create_in_with(directory, key, kind, sys::rng(), first)?,
+    };
+    options.guard(&store, &mut device, &mut surroundings)?;
     Ok(Client::assemble(store, device, surroundings))
 }
 
 /// How a client comes to its store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begin {
+pub(crate) enum Begin {
     Open,
     Create,
     OpenOrCreate,

@@ -210,7 +210,11 @@ impl Start<'_> {
 
     /// See [`Client::events`].
     pub fn events(self, since: u64) -> Pending<Vec<NumberedEvent>> {
-        self.0.shared.step(Write::Durable, |step| {
+        let away = self.0.shared.anchor_is_away();
+        self.0.shared.step(Write::Durable, move |step| {
+            if let Some(away) = away {
+                step.device.note_anchor(step.rows, away)?;
+            }
             let events = step.device.events(step.rows, since)?;
             Ok(events
                 .into_iter()

@@ -24,6 +24,19 @@ pub(crate) fn rng() -> UnwrapErr<SysRng> {
     UnwrapErr(SysRng)
 }
 
+/// A path from the root, without links as far as it exists.
+#[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+pub(crate) fn whole_path(path: &std::path::Path) -> std::path::PathBuf {
+    let path = if path.as_os_str().is_empty() {
+        std::path::Path::new(".")
+    } else {
+        path
+    };
+    std::fs::canonicalize(path)
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_path_buf())
+}
+
 /// Begins a thread; says whether there is one now.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
