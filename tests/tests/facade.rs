@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use sprag::store::{BackendError, Image, Store, StoreError, StoreKeys};
+use sprag::store::{BackendError, Image, Rollback, Store, StoreError, StoreKeys};
 use sprag::{
     Action, CODES, Client, Contact, CopyStatus, Error, Event, Failure, InboxId, Key, Message,
     MessageId, NumberedEvent, Pending, Question, Received, Refusal, SafetyNumber, Status,
@@ -435,6 +435,8 @@ fn every_error() -> Vec<Error> {
         StoreError::Backend(cause()),
         StoreError::TimedOut,
         StoreError::Internal("a test"),
+        StoreError::RolledBack(Rollback::AnchorGone),
+        StoreError::ForeignAnchor,
     ];
     let mut errors: Vec<Error> = protocol.into_iter().map(Error::from).collect();
     errors.extend(store.into_iter().map(Error::from));
@@ -446,7 +448,15 @@ fn every_error() -> Vec<Error> {
         .unwrap()
         .close()
         .unwrap();
-    errors.push(Client::open_or_create(dir.path(), key, "bob").unwrap_err());
+    errors.push(Client::open_or_create(dir.path(), key.clone(), "bob").unwrap_err());
+    let anchor = tempfile::tempdir().unwrap();
+    let guarded = Client::options().anchor_file(anchor.path().join("anchor"));
+    guarded
+        .open(dir.path(), key.clone())
+        .unwrap()
+        .close()
+        .unwrap();
+    errors.push(Client::open(dir.path(), key).unwrap_err());
     errors
 }
 
@@ -495,6 +505,9 @@ fn every_code_is_on_the_list_and_every_error_says_what_to_do() {
         ("profile_exists", Action::FixCall),
         ("other_user", Action::FixCall),
         ("internal", Action::Reopen),
+        ("store_rolled_back", Action::AskUser(Question::RolledBack)),
+        ("anchor_needed", Action::FixCall),
+        ("other_anchor", Action::FixCall),
     ];
     let mut seen = BTreeSet::new();
     for error in every_error() {
