@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conversation;
+pub mod desk;
 pub mod fuzz_bodies;
 pub mod generate;
 pub mod model;

@@ -393,9 +393,10 @@ fn lowest_of_chain(own: &crate::trust::User) -> u64 {
     lowest
 }
 
-/// Where the page of lists begins that ends below `lowest`, if nothing below `epoch` is wanted.
+/// Where the page of lists begins that ends with `lowest`, of which the hash alone is known; nothing below `epoch` is
+/// wanted.
 fn page_down(lowest: u64, epoch: u64) -> u64 {
-    epoch.max(lowest.saturating_sub(PAGE as u64)).max(1)
+    epoch.max((lowest + 1).saturating_sub(PAGE as u64)).max(1)
 }
 
 /// When it is full, the sending user with most loses his oldest.

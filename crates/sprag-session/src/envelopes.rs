@@ -66,13 +66,11 @@ impl Device {
     ) -> Result<Delivery, StepError> {
         let envelope = match Envelope::decode(envelope) {
             Ok(envelope) if *envelope.to() == self.address => envelope,
-            Ok(_) => {
-                return Ok(Delivery::refused(
-                    ProtocolError::Malformed,
-                    Transport::Forget,
-                ));
+            other => {
+                let error = other.err().map_or(ProtocolError::Malformed, Into::into);
+                self.tally.refuse(error);
+                return Ok(Delivery::refused(error, Transport::Forget));
             }
-            Err(error) => return Ok(Delivery::refused(error.into(), Transport::Forget)),
         };
         if !self.inbox_has_room(rows, envelope.from().user())? {
             return Ok(Delivery {

@@ -84,6 +84,19 @@ impl Device {
         Ok(self.own_user(rows)?.newest.frame().to_vec())
     }
 
+    /// The newest list that is remembered of a user, a frame `0x14`.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn newest_list(
+        &self,
+        rows: &dyn Rows,
+        user: &UserId,
+    ) -> Result<Option<Vec<u8>>, StepError> {
+        let user = self.user(rows, user)?;
+        Ok(user.map(|user| user.newest.frame().to_vec()))
+    }
+
     /// The identity with its private half, for making prekeys elsewhere. **Secret.**
     #[must_use]
     pub fn identity(&self) -> &IdentityKeyPair {
