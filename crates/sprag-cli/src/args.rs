@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Reset(UserArgs),
     /// Show or switch quiet mode: contacts who ask in vain hear nothing, not even that we are there
     Quiet(QuietArgs),
+    /// Look after the profile, once a day: prekeys, what is old, and the store
+    Maintain(MaintainArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
 }
@@ -189,6 +191,16 @@ pub(crate) struct EventsArgs {
     /// Only those after this number
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) since: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MaintainArgs {
+    /// The clock of this machine jumped, and is right: the time that was shown, in milliseconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub(crate) confirm_time: Option<u64>,
+    /// Renew the store after so many commits [default: 1000]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) renew_after: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -137,6 +137,7 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
         "store_in_use" => "wait for the other program, or end it",
         "store_damaged" => "make a new profile; this one may not be believed any more",
         "store_full" => "make room on the disk, and look whether it was done",
+        "ids_exhausted" => "make a new profile: this one has published all prekeys that it can",
         "store_version" | "unsupported_version" => "install a newer version of sprag",
         "store_failed" | "store_poisoned" => "look at the disk, and whether it was done",
         "outbox_full" => "run `sprag sync`, or hand over what `sprag tasks` shows",

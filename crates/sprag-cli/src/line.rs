@@ -66,6 +66,15 @@ pub(crate) enum Line {
     Quiet {
         quiet: bool,
     },
+    Maintained {
+        rotated: bool,
+        asked: bool,
+        deleted: u32,
+        expired: u32,
+        renewed: bool,
+        /// The clock jumped to this time, and waits to be confirmed.
+        doubted_time: Option<u64>,
+    },
     Step {
         text: String,
     },
@@ -330,6 +339,10 @@ impl Line {
             }
             Event::AnchorAway => line.event = "anchor_away",
             Event::AnchorBack => line.event = "anchor_back",
+            Event::ClockJumped { now, .. } => {
+                line.event = "clock_jumped";
+                line.code = Some(now.to_string());
+            }
             _ => {}
         }
         if let Some(from) = from {

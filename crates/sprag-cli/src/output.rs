@@ -168,6 +168,28 @@ fn text(line: &Line) -> String {
         ),
         Line::Health(health) => health_text(health),
         Line::Quiet { quiet } => format!("quiet mode is {}\n", if *quiet { "on" } else { "off" }),
+        Line::Maintained {
+            rotated,
+            asked,
+            deleted,
+            expired,
+            renewed,
+            doubted_time,
+        } => {
+            let mut text = format!(
+                "{deleted} old prekeys deleted, {expired} messages forgotten{}{}{}\n",
+                if *rotated { ", prekeys rotated" } else { "" },
+                if *asked { ", the server is asked" } else { "" },
+                if *renewed { ", the store renewed" } else { "" },
+            );
+            if let Some(time) = doubted_time {
+                text.push_str(&format!(
+                    "the clock jumped, and nothing is deleted until it is right again; if it is right, run \
+                     `sprag maintain --confirm-time {time}`\n"
+                ));
+            }
+            text
+        }
         Line::Step { text } => format!("{}\n", printable(text)),
         Line::Figures(figures) => figures_text(figures),
     }
@@ -218,6 +240,7 @@ fn event_text(event: &EventLine) -> String {
         "task_refused" => format!("the server refused task {task} ({code})"),
         "unreadable" => format!("a message of {user} could not be read ({code})"),
         "bad_content" => format!("a message of {user} broke the rules"),
+        "clock_jumped" => format!("the clock jumped to {code}: see `sprag maintain`"),
         "unsupported" => format!("a message of {user} needs a newer version"),
         "sent_again" => format!("{code} messages were sent to {user} again, who asked for them"),
         "offered_again" => {

@@ -75,12 +75,4 @@ impl Device {
         device.save(rows);
         device
     }
-
-    /// Upkeep that only needs the time: forgets what was sent more than seven days ago.
-    ///
-    /// # Errors
-    /// What the store answers; nothing is changed then.
-    pub fn expire(&self, rows: &mut Staged<'_>, now: u64) -> Result<(), StepError> {
-        self.expire_outbox(rows, now)
-    }
 }

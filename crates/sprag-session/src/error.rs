@@ -134,6 +134,9 @@ pub enum StepError {
     /// The store failed; the staged step is void.
     #[error(transparent)]
     Store(StoreError),
+    /// All ids of a kind of prekeys are used up, and none is used twice. The device must be linked anew.
+    #[error("all prekey ids are used up")]
+    Exhausted,
     /// An invariant of this library is broken; please report it.
     #[error("internal error: {0}")]
     Internal(&'static str),

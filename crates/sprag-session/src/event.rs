@@ -179,6 +179,15 @@ pub enum Event {
         /// The device that sent them.
         from: DeviceAddress,
     },
+    /// The clock of this machine jumped, by more than 30 days forward or a day back. Until it is right again, confirmed
+    /// (`confirm_time`) or has run steadily for 30 days, nothing is deleted for its age.
+    #[non_exhaustive]
+    ClockJumped {
+        /// What it said when it was last believed, in milliseconds since 1970.
+        last: u64,
+        /// What it said then.
+        now: u64,
+    },
 }
 
 /// Every protocol error with the number that it is stored under. Append only.
@@ -290,6 +299,7 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
         Event::SetBack { sign } => writer.u8(40).u8(sign_number(*sign)),
         Event::AnchorAway => writer.u8(41),
         Event::AnchorBack => writer.u8(42),
+        Event::ClockJumped { last, now } => writer.u8(30).u64(*last).u64(*now),
     };
     let bytes = writer.finish();
     let last = tables::sequence(tables::EVENTS, Counters::load(rows)?.event);
@@ -388,6 +398,10 @@ fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         },
         41 => Event::AnchorAway,
         42 => Event::AnchorBack,
+        30 => Event::ClockJumped {
+            last: reader.u64()?,
+            now: reader.u64()?,
+        },
         _ => return Err(reader.damaged()),
     };
     reader.finish()?;

@@ -57,7 +57,7 @@ impl Device {
                     return Ok(());
                 }
             }
-            Kind::PublishPreKeys(_) => {}
+            Kind::PublishPreKeys(plan) => self.upload_taken(rows, plan)?,
         }
         task.delete(rows, id);
         Ok(())

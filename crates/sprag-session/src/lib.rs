@@ -37,6 +37,7 @@ mod receipts;
 mod receive;
 mod record;
 mod replies;
+mod retention;
 mod riders;
 mod rollback;
 mod seal;
@@ -46,6 +47,7 @@ mod shares;
 mod tables;
 mod task;
 mod trust;
+mod trusted_time;
 mod upkeep;
 
 pub use again::{
@@ -69,9 +71,14 @@ pub use receipts::KEPT;
 pub use receive::Received;
 pub use record::{ARCHIVED, ARCHIVED_OF_STRANGER, LEDGER};
 pub use replies::MAX_REPLY;
+pub use retention::RETENTION_MS;
 pub use rollback::{JUMP, JUMP_AT_RANDOM, JUMP_OF_COUNTERS};
 pub use seal::{PENDING_MS, SealedFrame};
 pub use shares::{ASIDE, Generation, KEYS_OF_GENERATION};
 pub use task::{Task, TaskId};
 pub use trust::{HISTORY, ListSource};
-pub use upkeep::{REPLACE_MS, want_renewal};
+pub use trusted_time::{CLOCK_BACK_MS, CLOCK_JUMP_MS, CLOCK_STEADY_MS, ClockInDoubt};
+pub use upkeep::{
+    ASK_STATE_MS, RENEW_COMMITS, RENEW_MS, REPLACE_MS, ROTATE_MS, SEEN_ROTATES, UpkeepSettings,
+    Upkept, renewal_wanted, want_renewal,
+};

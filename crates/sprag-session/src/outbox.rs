@@ -502,8 +502,15 @@ impl Device {
         Ok(Some(statuses))
     }
 
-    /// Forgets messages older than seven days: their content, and what became of them.
-    pub(crate) fn expire_outbox(&self, rows: &mut Staged<'_>, now: u64) -> Result<(), StepError> {
+    /// Forgets messages older than seven days, at most so many: their content, and what became of them. Says how many,
+    /// and whether there are more.
+    pub(crate) fn expire_outbox(
+        &self,
+        rows: &mut Staged<'_>,
+        now: u64,
+        limit: usize,
+    ) -> Result<(u32, bool), StepError> {
+        let mut expired = 0;
         let is_header = |rest: &[u8]| rest == 0u32.to_be_bytes();
         for (sequence, _) in chunks::sequences(rows, tables::OUTBOX, is_header)? {
             let Some(outgoing) = Outgoing::load(rows, sequence)? else {
@@ -512,6 +519,10 @@ impl Device {
             if now.saturating_sub(outgoing.sent_at) <= OUTBOX_MS {
                 continue;
             }
+            if expired as usize >= limit {
+                return Ok((expired, true));
+            }
+            expired += 1;
             for number in 0..outgoing.copies {
                 if let Some(mut copy) = Copy::load(rows, sequence, number)? {
                     copy.end(rows, sequence, number, CopyStatus::Expired)?;
@@ -527,6 +538,6 @@ impl Device {
             rows.delete(tables::message(&outgoing.id.0));
             rows.delete(tables::chunk(tables::OUTBOX, sequence, 0));
         }
-        Ok(())
+        Ok((expired, false))
     }
 }

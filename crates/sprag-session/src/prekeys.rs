@@ -200,6 +200,36 @@ pub(crate) struct UploadPlan {
     pub(crate) kem: (u32, u32),
 }
 
+impl UploadPlan {
+    /// An upload that a server which took any before does not take: it only answers with what it holds. One that has
+    /// nothing of ours takes it, and tells so by its number.
+    pub(crate) fn query(rows: &dyn Rows) -> Result<Self, StepError> {
+        Ok(Self {
+            number: QUERY,
+            replace: false,
+            signed: newest_signed(rows)?,
+            last_resort: newest_last_resort(rows)?,
+            one_time: NO_KEYS,
+            kem: NO_KEYS,
+        })
+    }
+
+    pub(crate) fn is_query(&self) -> bool {
+        self.number == QUERY && !self.replace
+    }
+}
+
+/// The number of the very first upload of a device, which was one with `replace`.
+const QUERY: u64 = 1;
+/// From the first id to the last: none.
+const NO_KEYS: (u32, u32) = (1, 0);
+
+/// The next number of an ascending counter. It never begins anew.
+fn next(counter: &mut u32) -> Result<u32, StepError> {
+    *counter = counter.checked_add(1).ok_or(StepError::Exhausted)?;
+    Ok(*counter)
+}
+
 impl Device {
     /// A fresh signed prekey and a fresh last-resort KEM prekey, and a full stock of one-time prekeys.
     pub(crate) fn new_pre_keys(
@@ -207,9 +237,18 @@ impl Device {
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
     ) -> Result<UploadPlan, StepError> {
+        self.new_lasting(rows, env)?;
+        self.new_one_time(rows, env, (STOCK, STOCK), true)
+    }
+
+    /// A fresh signed prekey and a fresh last-resort KEM prekey.
+    pub(crate) fn new_lasting(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+    ) -> Result<(), StepError> {
         let mut counters = Counters::load(rows)?;
-        counters.signed_pre_key += 1;
-        let id = signed_id(counters.signed_pre_key)?;
+        let id = signed_id(next(&mut counters.signed_pre_key)?)?;
         let features = Features::from_bits(self.features.bits());
         let pair = SignedPreKeyPair::generate(id, features, &self.identity, env.rng);
         save_signed(
@@ -220,9 +259,7 @@ impl Device {
                 published: env.now,
             },
         );
-        counters.kem_pre_key += 1;
-        let last_resort = counters.kem_pre_key;
-        let id = kem_id(last_resort)?;
+        let id = kem_id(next(&mut counters.kem_pre_key)?)?;
         let pair = KemPreKeyPair::generate(id, KemKind::LastResort, &self.identity, env.rng);
         save_kem(
             rows,
@@ -232,7 +269,7 @@ impl Device {
             },
         );
         counters.save(rows);
-        self.new_one_time(rows, env, (STOCK, STOCK), true)
+        Ok(())
     }
 
     /// More one-time prekeys, under new ids.
@@ -244,18 +281,16 @@ impl Device {
         replace: bool,
     ) -> Result<UploadPlan, StepError> {
         let mut counters = Counters::load(rows)?;
-        let first = counters.one_time_pre_key + 1;
+        let first = counters.one_time_pre_key.saturating_add(1);
         for _ in 0..one_time {
-            counters.one_time_pre_key += 1;
-            let id = OneTimePreKeyId::new(counters.one_time_pre_key)
+            let id = OneTimePreKeyId::new(next(&mut counters.one_time_pre_key)?)
                 .map_err(|_| damaged("prekey id"))?;
             save_one_time(rows, &OneTimePreKeyPair::generate(id, env.rng));
         }
-        let first_kem = counters.kem_pre_key + 1;
+        let first_kem = counters.kem_pre_key.saturating_add(1);
         for _ in 0..kem {
-            counters.kem_pre_key += 1;
             let pair = KemPreKeyPair::generate(
-                kem_id(counters.kem_pre_key)?,
+                kem_id(next(&mut counters.kem_pre_key)?)?,
                 KemKind::OneTime,
                 &self.identity,
                 env.rng,
@@ -275,9 +310,17 @@ impl Device {
             replace,
             signed: newest_signed(rows)?,
             last_resort: newest_last_resort(rows)?,
-            one_time: (first, counters.one_time_pre_key),
-            kem: (first_kem, counters.kem_pre_key),
+            one_time: range(first, one_time),
+            kem: range(first_kem, kem),
         })
+    }
+}
+
+/// So many ids from the first on, as first and last.
+fn range(first: u32, count: u32) -> (u32, u32) {
+    match count {
+        0 => NO_KEYS,
+        count => (first, first.saturating_add(count - 1)),
     }
 }
 
@@ -293,6 +336,14 @@ fn newest_signed(rows: &dyn Rows) -> Result<u32, StepError> {
     ids(rows, tables::SIGNED)?
         .pop()
         .ok_or_else(|| damaged("no signed prekey"))
+}
+
+/// The newest signed prekey; `None` if there is none, as on a device that was only made for vectors.
+pub(crate) fn newest_signed_stored(rows: &dyn Rows) -> Result<Option<StoredSigned>, StepError> {
+    match ids(rows, tables::SIGNED)?.pop() {
+        Some(id) => load_signed(rows, signed_id(id)?),
+        None => Ok(None),
+    }
 }
 
 fn newest_last_resort(rows: &dyn Rows) -> Result<u32, StepError> {

@@ -51,10 +51,12 @@ impl Device {
                 Kind::FetchBundles { user, devices } => {
                     self.bundles_came(rows, env, id, user, devices, reply)
                 }
-                Kind::PublishPreKeys(_) => self.pre_key_state_came(rows, env, reply),
                 Kind::PublishDevices { from } => self
                     .list_state_came(rows, env, id, *from, reply)
                     .map(|ended| stays = !ended),
+                Kind::PublishPreKeys(plan) => {
+                    self.pre_key_state_came(rows, env, (id, &task, plan), reply)
+                }
                 Kind::Deliver { .. } => Err(StepError::Protocol(ProtocolError::BadInput)),
             }
         };

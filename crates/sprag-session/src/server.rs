@@ -43,6 +43,7 @@ impl Device {
         state: &[u8],
     ) -> Result<(), StepError> {
         let state = decode(state)?;
+        Upkeep::told(rows, env.now)?;
         if self.note_epoch(rows, &state.epoch)? {
             return self.server_began_anew(rows, env);
         }
@@ -53,18 +54,24 @@ impl Device {
         self.compare_state(rows, env, &state)
     }
 
-    /// The same as the reply to an upload.
+    /// The same as the reply to an upload, which ends.
     pub(crate) fn pre_key_state_came(
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
+        (id, task, plan): (TaskId, &StoredTask, &UploadPlan),
         reply: &[u8],
     ) -> Result<(), StepError> {
         let state = decode(reply)?;
+        task.delete(rows, id);
+        if state.number == plan.number {
+            self.upload_taken(rows, plan)?;
+        }
+        Upkeep::told(rows, env.now)?;
         if self.note_epoch(rows, &state.epoch)? {
             return self.server_began_anew(rows, env);
         }
-        if self.uploads(rows)?.len() > 1 {
+        if !self.uploads(rows)?.is_empty() {
             // Another upload is under way; its state will tell.
             return Ok(());
         }
@@ -275,15 +282,20 @@ impl Device {
     }
 
     /// The uploads of prekeys that are under way, oldest first.
-    pub(crate) fn uploads(&self, rows: &dyn Rows) -> Result<Vec<UploadPlan>, StepError> {
-        let mut plans = Vec::new();
+    pub(crate) fn uploads(
+        &self,
+        rows: &dyn Rows,
+    ) -> Result<Vec<(TaskId, StoredTask, UploadPlan)>, StepError> {
+        let mut uploads = Vec::new();
         for (id, _) in chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
-            let task = StoredTask::load(rows, TaskId::new(id))?;
-            if let Some(Kind::PublishPreKeys(plan)) = task.map(|task| task.kind) {
-                plans.push(plan);
+            let id = TaskId::new(id);
+            if let Some(task) = StoredTask::load(rows, id)?
+                && let Kind::PublishPreKeys(plan) = task.kind
+            {
+                uploads.push((id, task, plan));
             }
         }
-        Ok(plans)
+        Ok(uploads)
     }
 }
 

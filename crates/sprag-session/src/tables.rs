@@ -164,6 +164,11 @@ pub(crate) fn seen(signed: u32, sid: Option<&SessionId>) -> RowName {
     )
 }
 
+/// A row of a seen-set, by the bytes of its SID.
+pub(crate) fn seen_row(signed: u32, sid: &[u8]) -> RowName {
+    RowName::plain(0x05, join(&[&signed.to_be_bytes(), sid]))
+}
+
 pub(crate) const USERS: u8 = 0x10;
 
 pub(crate) fn user(user: &UserId) -> RowName {

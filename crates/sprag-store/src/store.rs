@@ -300,6 +300,16 @@ impl Store {
         self.0.renew(None, Some(key))
     }
 
+    /// Whether the store can be renewed: it has a directory of its own.
+    #[must_use]
+    pub fn is_renewable(&self) -> bool {
+        #[cfg(any(feature = "sled", feature = "redb"))]
+        if self.0.process == process_id() {
+            return lock(&self.0.state).place.is_some();
+        }
+        false
+    }
+
     /// How many commits there were since the store was renewed, or made. 0 for a store that cannot be renewed.
     #[must_use]
     pub fn commits_since_renewal(&self) -> u64 {

@@ -11,6 +11,7 @@ use sprag_wire::{DeviceAddress, UserId};
 use crate::notifier::Notifier;
 use crate::pending::{Completer, Pending};
 use crate::start::Start;
+use crate::upkeep::Flight;
 use crate::{Error, sys};
 
 /// Tells the time, in milliseconds since 1970.
@@ -99,6 +100,8 @@ pub(crate) struct Shared {
     /// Held while the store is being closed, so that nobody hears "closed" before it is.
     closing: Mutex<()>,
     pub(crate) notifier: Notifier,
+    /// Upkeep that is under way.
+    pub(crate) flight: Arc<Flight>,
     durable: Arc<Durable>,
     process: u32,
 }
@@ -225,20 +228,31 @@ impl Shared {
         write: Write,
         step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
     ) -> Pending<T> {
-        let (completer, pending) = Pending::new(self.notifier.clone());
         match self.submit(write, step) {
-            Ok((number, result)) => self.durable.when(
-                number,
-                Box::new(move |durable| {
-                    completer.complete(durable.map(|()| result).map_err(Error::from))
-                }),
-            ),
-            Err(error) => completer.complete(Err(error)),
+            Ok((number, result)) => self.when(number, result),
+            Err(error) => Pending::ready(self.notifier.clone(), Err(error)),
         }
+    }
+
+    /// The result of a step, when that is durable.
+    pub(crate) fn when<T: Send + 'static>(&self, number: u64, result: T) -> Pending<T> {
+        let (completer, pending) = Pending::new(self.notifier.clone());
+        self.durable.when(
+            number,
+            Box::new(move |durable| {
+                completer.complete(durable.map(|()| result).map_err(Error::from))
+            }),
+        );
         pending
     }
 
-    fn submit<T>(
+    /// Whether this process was forked from the one that made the client.
+    pub(crate) fn is_inherited(&self) -> bool {
+        sys::process() != self.process
+    }
+
+    /// A step whose result is handed out by [`when`](Self::when) it is durable.
+    pub(crate) fn submit<T>(
         &self,
         write: Write,
         step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
@@ -392,6 +406,7 @@ impl Client {
             state: Mutex::new(Some(state)),
             closing: Mutex::default(),
             notifier: Notifier::new(),
+            flight: Arc::default(),
             durable: Arc::default(),
             process: sys::process(),
         };

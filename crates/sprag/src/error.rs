@@ -6,7 +6,7 @@ use sprag_session::{ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 41] = [
+pub const CODES: [&str; 42] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -48,6 +48,7 @@ pub const CODES: [&str; 41] = [
     "store_rolled_back",
     "anchor_needed",
     "other_anchor",
+    "ids_exhausted",
 ];
 
 /// What a caller does about an error.
@@ -89,10 +90,10 @@ pub enum Question {
 /// Why a verb failed. Nothing was changed, unless [`Error::is_in_doubt`] says that nobody can know.
 ///
 /// It carries no plaintext, no key and no address.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error(Cause);
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 enum Cause {
     #[error(transparent)]
     Protocol(ProtocolError),
@@ -112,6 +113,8 @@ enum Cause {
     OtherUser,
     #[error("the profile is guarded by an anchor, and none was given")]
     AnchorNeeded,
+    #[error("all prekey ids are used up")]
+    IdsExhausted,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -188,6 +191,7 @@ impl Error {
             Cause::ProfileExists => "profile_exists",
             Cause::OtherUser => "other_user",
             Cause::AnchorNeeded => "anchor_needed",
+            Cause::IdsExhausted => "ids_exhausted",
             Cause::Internal(_) => "internal",
         }
     }
@@ -202,7 +206,7 @@ impl Error {
             "store_rolled_back" => Action::AskUser(Question::RolledBack),
             "store_in_use" => Action::AskUser(Question::EndOtherProcess),
             "store_full" => Action::AskUser(Question::FreeSpace),
-            "store_damaged" => Action::AskUser(Question::Restore),
+            "store_damaged" | "ids_exhausted" => Action::AskUser(Question::Restore),
             "wrong_key" => Action::AskUser(Question::Key),
             "store_poisoned" | "store_failed" | "internal" => Action::Reopen,
             "store_version" => Action::Update,
@@ -305,6 +309,7 @@ impl From<StepError> for Error {
         match error {
             StepError::Protocol(error) => error.into(),
             StepError::Store(error) => error.into(),
+            StepError::Exhausted => Self(Cause::IdsExhausted),
             StepError::Internal(what) => Self::internal(what),
             _ => Self::internal("a step that this facade does not know"),
         }

@@ -51,6 +51,7 @@ mod pending;
 mod start;
 mod sys;
 mod types;
+mod upkeep;
 #[cfg(not(target_family = "wasm"))]
 mod verbs;
 
@@ -68,3 +69,4 @@ pub use types::{
     Contact, CopyStatus, Event, Failure, Health, InboxId, Message, MessageId, NumberedEvent,
     Received, Refusal, SafetyNumber, Status, Task, TaskId,
 };
+pub use upkeep::{ClockInDoubt, Upkeep, UpkeepSettings};

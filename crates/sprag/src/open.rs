@@ -1,13 +1,14 @@
 //! Opening a profile on disk, on a thread of its own: keys from passphrases and large stores take their time.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use sprag_keys::Key;
-use sprag_session::Device;
+use sprag_session::{Device, renewal_wanted};
 use sprag_store::{MemoryRows, Rows, Store, StoreError};
 use sprag_wire::UserId;
 
-use crate::client::Client;
+use crate::client::{Client, Write};
 use crate::guard::OpenOptions;
 use crate::notifier::Notifier;
 use crate::pending::Pending;
@@ -141,13 +142,29 @@ fn beside(
     start: Start<'_>,
     work: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
 ) -> Pending<()> {
-    let notifier = start.0.shared.notifier.clone();
-    let store = match start.0.shared.store() {
-        Ok(store) => store,
+    let shared = &start.0.shared;
+    let notifier = shared.notifier.clone();
+    let prepared = shared.store().and_then(|store| {
+        let wanted = shared.submit(Write::Durable, |step| Ok(renewal_wanted(step.rows)?))?;
+        Ok((store, wanted.1))
+    });
+    let (store, wanted) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => return Pending::ready(notifier, Err(error)),
     };
     let (completer, pending) = Pending::new(notifier.clone());
-    let work = move || completer.complete(work(&store).map_err(Error::from));
+    // The store must not outlive its clients for this.
+    let shared = Arc::downgrade(shared);
+    let work = move || {
+        let renewed = work(&store);
+        drop(store);
+        if renewed.is_ok()
+            && let Some(shared) = shared.upgrade()
+        {
+            shared.note_renewal(wanted);
+        }
+        completer.complete(renewed.map_err(Error::from));
+    };
     if sys::spawn("sprag renew", work) {
         pending
     } else {

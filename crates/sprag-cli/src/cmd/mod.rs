@@ -6,6 +6,7 @@ mod demo;
 mod events;
 mod health;
 mod init;
+mod maintain;
 mod quiet;
 mod receive;
 mod reset;
@@ -41,6 +42,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Health => health::run(&profile, output),
         Command::Reset(args) => reset::run(&profile, args, output),
         Command::Quiet(args) => quiet::run(&profile, args, output),
+        Command::Maintain(args) => maintain::run(&profile, args, output),
         Command::Demo(_) => Ok(Exit::Ok),
     };
     // Writes what is lazy, acknowledgements among it.
