@@ -418,6 +418,15 @@ impl World {
         self.switch_on(who);
     }
 
+    /// Puts an older copy of its rows in the place of a device's, and opens the client again on it. Only in memory.
+    pub fn set_back(&mut self, who: Who, copy: Shelf) {
+        self.note(format!("set back {}", who.0));
+        if let Home::Memory(shelf, _) = &mut self.parties[who.0].home {
+            *shelf = copy;
+        }
+        self.switch_on(who);
+    }
+
     fn switch_on(&mut self, who: Who) {
         let party = &mut self.parties[who.0];
         party.client = None;
