@@ -442,6 +442,7 @@ fn every_error() -> Vec<Error> {
     errors.extend(store.into_iter().map(Error::from));
     errors.push(SendError::OutboxFull.into());
     errors.push(StepError::Internal("a test").into());
+    errors.push(StepError::Exhausted.into());
     let dir = tempfile::tempdir().unwrap();
     let key = Key::raw([1; 32]);
     Client::create(dir.path(), key.clone(), "alice")
@@ -508,6 +509,7 @@ fn every_code_is_on_the_list_and_every_error_says_what_to_do() {
         ("store_rolled_back", Action::AskUser(Question::RolledBack)),
         ("anchor_needed", Action::FixCall),
         ("other_anchor", Action::FixCall),
+        ("ids_exhausted", Action::AskUser(Question::Restore)),
     ];
     let mut seen = BTreeSet::new();
     for error in every_error() {

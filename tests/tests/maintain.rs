@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use sprag::store::Rows;
 use sprag::{Client, Event, Failure, Key, Task, UpkeepSettings};
 use sprag_crypto::{Features, IdentityKeyPair};
-use sprag_directory::ServerEpoch;
 use sprag_session::{CLOCK_JUMP_MS, Device, RETENTION_MS, SEEN_ROTATES, want_renewal};
 use sprag_tests::world::{BEGINNING, Who, World};
 use sprag_wire::relay::{BundleQuery, PreKeyState, PreKeyUpload};
@@ -424,34 +423,30 @@ fn the_server_is_asked_daily_and_an_empty_stock_is_filled() {
 }
 
 #[test]
-fn a_server_that_lost_everything_gets_new_prekeys_of_all_kinds_at_most_daily() {
-    let (mut world, alice, bob) = pair(15);
+fn all_prekeys_are_replaced_on_demand_and_what_was_encrypted_to_the_old_ones_is_read() {
+    let (mut world, _, bob) = pair(15);
+    let before = undelivered(&mut world, "carol");
     let mut published = Published::default();
-    for round in 1..=3_u8 {
-        world
-            .server()
-            .restored(ServerEpoch::from_bytes([round; 16]))
-            .unwrap();
-        let state = world.server().state(world.address(bob)).unwrap();
-        world.client(bob).supply_pre_key_state(&state).unwrap();
-        let tasks = world.tasks(bob);
-        published.note(&tasks);
-        let uploads = tasks
-            .iter()
-            .filter(|task| matches!(task, Task::PublishPreKeys { .. }));
-        // The first at once, the others when a day is over.
-        assert_eq!(uploads.count(), usize::from(round == 1));
-        world.work(bob);
-        world.wait(3_600_000);
-    }
-    assert_eq!(published.newest(1), 2, "a new signed prekey too");
-    world.wait(DAY);
+    world.client(bob).replace_pre_keys().unwrap();
     published.note(&world.tasks(bob));
     world.work(bob);
-    assert_eq!(published.newest(1), 3);
-    world.send(alice, "bob", b"hello");
-    world.settle();
-    assert_eq!(world.heard(bob).len(), 1);
+    assert_eq!(
+        (
+            published.newest(0),
+            published.newest(1),
+            published.newest(2)
+        ),
+        (200, 2, 202)
+    );
+    let state = PreKeyState::decode(&world.server().state(world.address(bob)).unwrap()).unwrap();
+    assert_eq!((state.one_time, state.kem_one_time), (100, 100));
+    let after = undelivered(&mut world, "dave");
+    assert_eq!(refusal(&mut world, bob, &before), None);
+    assert_eq!(refusal(&mut world, bob, &after), None);
+    // The old one-time private halves go after 90 days, once two newer generations were published.
+    let left = world.shelf(bob).count(0x02);
+    days(&mut world, bob, 100);
+    assert_eq!(left - world.shelf(bob).count(0x02), 99);
 }
 
 #[test]

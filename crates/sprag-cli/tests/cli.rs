@@ -725,3 +725,34 @@ fn a_demo_that_is_kept_can_be_looked_at() {
     assert!(ok(&status).starts_with("bob, device "));
     ends(&bare(&["demo", "--keep", &folder]).output().unwrap(), 2);
 }
+
+#[test]
+fn upkeep_says_what_it_did_and_confirms_no_other_time() {
+    let world = World::with_server();
+    let done = &json(&world.online("bob", &["maintain", "--json"]))[0];
+    assert_eq!(
+        keys(done),
+        [
+            "asked",
+            "deleted",
+            "doubted_time",
+            "expired",
+            "renewed",
+            "rotated",
+            "type"
+        ]
+    );
+    assert_eq!(
+        (&done["renewed"], &done["rotated"]),
+        (&false.into(), &false.into())
+    );
+    let text = ok(&world.online("bob", &["maintain", "--renew-after", "1"]));
+    assert!(text.contains("the store renewed"), "{text}");
+    ends(
+        &world.online("bob", &["maintain", "--confirm-time", "1"]),
+        2,
+    );
+    ok(&world.online("alice", &["send", "bob", "hello"]));
+    let message = &json(&world.online("bob", &["receive", "--json"]))[0];
+    assert_eq!(message["text"], "hello");
+}

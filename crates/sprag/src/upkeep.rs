@@ -182,6 +182,17 @@ impl Client {
         self.start().maintain_with(settings).wait()
     }
 
+    /// New prekeys of all kinds, under new ids, take the place of all at the server, by a task: after a suspected theft of
+    /// this device's state, together with [`reset`](Self::reset). What was encrypted to the old ones is still read for 90
+    /// days.
+    ///
+    /// # Errors
+    /// `ids_exhausted`, and those of the store.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn replace_pre_keys(&self) -> Result<(), Error> {
+        self.start().replace_pre_keys().wait()
+    }
+
     /// The user was shown the time of this machine after it jumped ([`Upkeep::waits_for_confirmation`]), in milliseconds
     /// since 1970, and says that it is right. Of the time that was skipped 30 days count as passed at most, so that a
     /// wrong answer destroys nothing at once either.
@@ -212,6 +223,13 @@ impl Start<'_> {
             begin(self.0.clone(), settings);
         }
         pending
+    }
+
+    /// See [`Client::replace_pre_keys`].
+    pub fn replace_pre_keys(self) -> Pending<()> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            Ok(step.device.replace_pre_keys(step.rows, &mut step.env)?)
+        })
     }
 
     /// See [`Client::confirm_time`].
