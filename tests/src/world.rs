@@ -32,10 +32,10 @@ use sprag::{
 use sprag_crypto::{AccountKeyPair, Features, IdentityKeyPair, Salt, sha256};
 use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch};
 use sprag_session::Device;
-use sprag_wire::relay::{Lists, PreKeyUpload};
+use sprag_wire::relay::{BundleReply, Lists, PreKeyUpload};
 use sprag_wire::{
     DeviceAddress, DeviceId, Envelope, HOLDER, KemKind, KemPreKeyId, ListedDevice, OneTimePreKeyId,
-    SignedPreKeyId, UserId,
+    SignedPreKeyId, UnverifiedPreKeyBundle, UserId,
 };
 use sprag_x3dh::{DeviceList, KemPreKeyPair, OneTimePreKeyPair, SignedPreKeyPair};
 
@@ -108,6 +108,10 @@ pub struct World {
     rng: ChaCha20Rng,
     clock: Arc<AtomicU64>,
     server: Directory<MemoryStorage>,
+    /// What the server keeps its rows in.
+    storage: MemoryStorage,
+    /// One-time prekeys that were handed out: device, whether it is a KEM prekey, id.
+    handed_out: Vec<(DeviceAddress, bool, u32)>,
     weather: Weather,
     parties: Vec<Party>,
     /// Every envelope that was ever offered: one id, one byte string.
@@ -133,10 +137,13 @@ impl World {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let epoch = ServerEpoch::from_bytes([7; 16]);
+        let storage = MemoryStorage::new();
         Self {
             rng: ChaCha20Rng::seed_from_u64(seed),
             clock: Arc::new(AtomicU64::new(BEGINNING)),
-            server: Directory::open(MemoryStorage::new(), epoch).unwrap(),
+            server: Directory::open(storage.clone(), epoch).unwrap(),
+            storage,
+            handed_out: Vec::new(),
             weather: Weather::CALM,
             parties: Vec::new(),
             envelopes: BTreeMap::new(),
@@ -192,6 +199,39 @@ impl World {
     #[must_use]
     pub fn server(&self) -> &Directory<MemoryStorage> {
         &self.server
+    }
+
+    /// A copy of all that the server has, as an operator makes it at night.
+    #[must_use]
+    pub fn backup_of_server(&self) -> MemoryStorage {
+        self.storage.backup()
+    }
+
+    /// The server is set back to a copy, or to nothing. `epoch`: it notices and begins a new one.
+    pub fn set_server_back(&mut self, to: &MemoryStorage, epoch: Option<u8>) {
+        self.note(format!("the server goes back, epoch {epoch:?}"));
+        self.storage = to.backup();
+        let first = ServerEpoch::from_bytes([epoch.unwrap_or(7); 16]);
+        self.server = Directory::open(self.storage.clone(), first).unwrap();
+        if let Some(epoch) = epoch {
+            let epoch = ServerEpoch::from_bytes([epoch; 16]);
+            self.server.restored(epoch).unwrap();
+        }
+    }
+
+    /// A device connects to the server, which tells its epoch and what it holds of the device's prekeys.
+    pub fn connect(&mut self, who: Who) {
+        let epoch = self.server.epoch().unwrap();
+        let state = self.server.state(self.address(who)).unwrap();
+        let client = self.client(who);
+        client.server_epoch(epoch.as_bytes()).unwrap();
+        client.supply_pre_key_state(&state).unwrap();
+    }
+
+    /// One-time prekeys that the server handed out so far.
+    #[must_use]
+    pub fn handed_out(&self) -> &[(DeviceAddress, bool, u32)] {
+        &self.handed_out
     }
 
     /// How many devices there are.
@@ -471,7 +511,11 @@ impl World {
                 self.server.deliver(envelope).map(|()| Vec::new())
             }
             Task::FetchDevices { query, .. } => self.server.lists(query),
-            Task::FetchBundles { query, .. } => self.server.bundles(query),
+            Task::FetchBundles { query, .. } => {
+                let reply = self.server.bundles(query);
+                self.note_handed_out(reply.as_deref().unwrap_or_default());
+                reply
+            }
             Task::PublishPreKeys { upload, .. } => {
                 self.server.upload_pre_keys(self.address(who), upload)
             }
@@ -481,6 +525,20 @@ impl World {
         match reply {
             Ok(reply) => self.finish(who, id, task, &reply),
             Err(error) => self.fail(who, id, &error),
+        }
+    }
+
+    fn note_handed_out(&mut self, reply: &[u8]) {
+        for frame in BundleReply::decode(reply).unwrap().bundles {
+            let bundle = UnverifiedPreKeyBundle::decode(&frame).unwrap();
+            let device = bundle.address;
+            if let Some(key) = bundle.one_time_pre_key {
+                self.handed_out.push((device.clone(), false, key.id.get()));
+            }
+            if bundle.kem_pre_key.kind == KemKind::OneTime {
+                let id = bundle.kem_pre_key.id.get();
+                self.handed_out.push((device, true, id));
+            }
         }
     }
 

@@ -47,11 +47,28 @@ impl Device {
         if self.note_epoch(rows, &state.epoch)? {
             return self.server_began_anew(rows, env);
         }
+        // What the server refused it will not take: it gives way to what its state asks for.
+        let refused = self.drop_refused_uploads(rows)?;
         // An upload that is under way brings a state of its own.
         if !self.uploads(rows)?.is_empty() {
             return Ok(());
         }
-        self.compare_state(rows, env, &state)
+        self.compare_state(rows, env, &state, refused)
+    }
+
+    fn drop_refused_uploads(&self, rows: &mut Staged<'_>) -> Result<bool, StepError> {
+        let mut refused = false;
+        for (id, _) in chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            let id = TaskId::new(id);
+            if let Some(task) = StoredTask::load(rows, id)?
+                && task.parked
+                && matches!(task.kind, Kind::PublishPreKeys(_))
+            {
+                task.delete(rows, id);
+                refused = true;
+            }
+        }
+        Ok(refused)
     }
 
     /// The same as the reply to an upload, which ends.
@@ -75,7 +92,7 @@ impl Device {
             // Another upload is under way; its state will tell.
             return Ok(());
         }
-        self.compare_state(rows, env, &state)
+        self.compare_state(rows, env, &state, false)
     }
 
     /// The epoch of the server, which it tells on every connection. A new one leads to everything that it may lack.
@@ -116,6 +133,7 @@ impl Device {
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
         state: &PreKeyState,
+        refused: bool,
     ) -> Result<(), StepError> {
         let ours = Counters::load(rows)?.upload;
         let due = prekeys::due(rows, state)?;
@@ -127,7 +145,7 @@ impl Device {
                 self.queue_refill(rows, env, plan)
             }
             // It has forgotten what it said it had.
-            Due::Replace if state.number < ours => self.server_began_anew(rows, env),
+            Due::Replace if state.number < ours && !refused => self.server_began_anew(rows, env),
             Due::Replace => self.replace_foreign(rows, env),
         }
     }
