@@ -22,6 +22,8 @@ use sprag_wire::{
 };
 use sprag_x3dh::{DeviceList, KemPreKeyPair, OneTimePreKeyPair, PreKeyBundle, SignedPreKeyPair};
 
+use crate::vault_bodies;
+
 /// A body with its name, which is that of its target and of its corpus.
 pub type Body = (&'static str, fn(&[u8]));
 
@@ -36,6 +38,11 @@ pub const BODIES: &[Body] = &[
     ("verify", verify),
     ("receive", receive),
     ("converse", crate::model::converse),
+    ("vault_header", vault_bodies::vault_header),
+    ("vault_open", vault_bodies::vault_open),
+    ("vault_stream", vault_bodies::vault_stream),
+    ("vault_legacy", vault_bodies::vault_legacy),
+    ("vault_metadata", vault_bodies::vault_metadata),
 ];
 
 /// A frame that decodes is the only encoding of what it says (The protocol, §2.2).
@@ -238,7 +245,7 @@ fn world() -> &'static World {
 }
 
 /// `base`, with `over` laid over it bit by bit as far as both go.
-fn mixed(base: &[u8], over: &[u8]) -> Vec<u8> {
+pub(crate) fn mixed(base: &[u8], over: &[u8]) -> Vec<u8> {
     let turns = over.iter().copied().chain(std::iter::repeat(0));
     base.iter()
         .zip(turns)
@@ -310,9 +317,13 @@ mod tests {
         }
     }
 
-    /// A whole conversation takes a thousand times as long as a decoder.
+    /// A whole conversation takes a thousand times as long as a decoder, a stream of chunks a hundred times.
     fn has_turn(name: &str, round: usize) -> bool {
-        name != "converse" || round.is_multiple_of(100)
+        match name {
+            "converse" => round.is_multiple_of(100),
+            "vault_stream" => round.is_multiple_of(20),
+            _ => true,
+        }
     }
 
     /// Every byte string of the published vectors.

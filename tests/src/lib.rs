@@ -10,6 +10,8 @@ pub mod recorder;
 pub mod replay_rng;
 pub mod shelf;
 pub mod stability;
+pub mod vault_bodies;
+pub mod vault_vectors;
 pub mod verbs;
 pub mod witness;
 pub mod world;

@@ -7,7 +7,7 @@ use crate::{DataKey, KmsError};
 /// A service that holds keys and wraps data keys under them, named by ids. The calls block; who speaks with a service
 /// otherwise reads [`Header::slots`](crate::Header::slots) first, asks, and implements this over the answers, and writes with
 /// [`Recipient::wrapped`](crate::Recipient::wrapped).
-pub trait Kms {
+pub trait Kms: Send + Sync {
     /// Wraps a data key under the service's key of this id: at most 65,535 bytes, which stand in the blob as they are.
     ///
     /// # Errors

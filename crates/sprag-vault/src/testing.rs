@@ -3,9 +3,9 @@
 mod promises;
 mod vectors;
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::Mutex;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -60,7 +60,7 @@ impl TryCryptoRng for Replay {}
 pub(crate) struct TestKms<'a> {
     pub(crate) kek: Option<[u8; 32]>,
     pub(crate) iv: [u8; 12],
-    pub(crate) asked: &'a RefCell<Vec<String>>,
+    pub(crate) asked: &'a Mutex<Vec<String>>,
 }
 
 impl Kms for TestKms<'_> {
@@ -74,7 +74,8 @@ impl Kms for TestKms<'_> {
 
     fn unwrap_key(&self, id: &[u8], wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, KmsError> {
         self.asked
-            .borrow_mut()
+            .lock()
+            .unwrap()
             .push(String::from_utf8(id.to_vec()).unwrap());
         let kek = self.kek.ok_or(KmsError::Unreachable)?;
         let (iv, sealed) = wrapped.split_first_chunk().ok_or(KmsError::Refused)?;

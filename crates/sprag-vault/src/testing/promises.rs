@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Mutex;
 
 use rand_core::Rng;
 use zeroize::Zeroizing;
@@ -402,7 +403,7 @@ fn what_the_format_forbids_is_not_written() {
         made(&[Recipient::wrapped("", &long)]),
         Err(SealError::TooManyRecipients)
     );
-    let asked = RefCell::default();
+    let asked = Mutex::default();
     let down = TestKms {
         kek: None,
         iv: [0; 12],
@@ -692,4 +693,15 @@ fn errors_say_nothing_but_what_happened() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn everything_may_go_to_another_thread() {
+    fn travels<T: Send + Sync>() {}
+    travels::<Unlock<'_>>();
+    travels::<Recipient<'_>>();
+    travels::<Sealing<'_>>();
+    travels::<Sealer>();
+    travels::<Opener<'_>>();
+    travels::<SeekReader<Vec<u8>>>();
 }

@@ -1,7 +1,7 @@
 //! The published vectors of `evlt/v1`, read in every way and written.
 
-use std::cell::RefCell;
 use std::io::Read;
+use std::sync::Mutex;
 
 use serde_json::Value;
 use sprag_crypto::{Argon2Params, RecipientKey, RecipientPrivateKey, sha256};
@@ -52,7 +52,7 @@ fn number(value: &Value) -> u32 {
 
 /// Runs `f` with what `open_with` says that the caller has, and checks what the key service was asked.
 fn with_keys<T>(open_with: &Value, f: impl FnOnce(&Unlock<'_>) -> T) -> T {
-    let asked = RefCell::default();
+    let asked = Mutex::default();
     let services: Vec<_> = open_with["kms"]
         .as_object()
         .into_iter()
@@ -91,7 +91,7 @@ fn with_keys<T>(open_with: &Value, f: impl FnOnce(&Unlock<'_>) -> T) -> T {
     let result = f(&unlock);
     if let Some(expected) = open_with["kms_asked"].as_array() {
         assert_eq!(
-            serde_json::json!(*asked.borrow()),
+            serde_json::json!(*asked.lock().unwrap()),
             serde_json::json!(expected)
         );
     }
@@ -237,7 +237,7 @@ fn published_slots_are_written_byte_for_byte() {
             else {
                 continue;
             };
-            let asked = RefCell::default();
+            let asked = Mutex::default();
             let id = slot.id();
             let written = match slot.type_byte() {
                 0 => Recipient::direct(id).to_slot(&key, &mut Replay(Vec::new())),
