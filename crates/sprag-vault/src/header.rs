@@ -1,8 +1,10 @@
 //! The header: core, slots, MAC (`docs/VAULT.md`, *Layout*).
 
+use subtle::ConstantTimeEq;
+
 use crate::key::HeaderKey;
 use crate::slot::{self, MAX_PASSPHRASE_SLOTS, MAX_SLOTS, Slot};
-use crate::{ChunkSize, Context, FormatError, SealError, Suite};
+use crate::{ChunkSize, Context, DataKey, FormatError, SealError, Suite};
 
 /// The first bytes: eighth bit, "EVLT", CR LF, SUB. Whatever treats a blob as text changes them.
 pub const MAGIC: [u8; 8] = *b"\x89EVLT\r\n\x1a";
@@ -158,6 +160,13 @@ impl Header {
     #[must_use]
     pub fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// Whether this is the key of the blob. That the header is authentic and the context right is another question.
+    #[must_use]
+    pub fn commits_to(&self, key: &DataKey) -> bool {
+        let commitment = key.commitment(&self.core.salt, self.core.suite);
+        commitment.ct_eq(&self.core.commitment).into()
     }
 
     /// Bytes of the header; the payload begins there.

@@ -57,7 +57,7 @@ pub fn reseal(
 
 /// Encrypts a payload anew, under another data key and a fresh salt, so that nobody whom only the old blob had as a
 /// recipient opens the new one. For a blob too large for memory, [`OpenReader`](crate::OpenReader) into
-/// [`SealWriter`](crate::SealWriter) does the same.
+/// [`SealWriter`](crate::SealWriter) does the same, but for the refusal of the old key ([`Header::commits_to`]).
 ///
 /// # Errors
 /// [`RekeyError`]; with [`RekeyError::SameKey`] nothing is made.
@@ -69,7 +69,8 @@ pub fn rekey(
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<Vec<u8>, RekeyError> {
     let header = Header::parse(blob).map_err(crate::OpenError::from)?;
-    if header.unlock(unlock, context)?.key.is(sealing.key()) {
+    header.unlock(unlock, context)?;
+    if header.commits_to(sealing.key()) {
         return Err(RekeyError::SameKey);
     }
     Ok(seal(&open(blob, unlock, context)?, sealing, rng)?)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::body::{Body, Follows, MAX_CHUNKS};
 use crate::header::{Header, MAX_HEADER, PREFIX, TAG};
@@ -178,6 +178,8 @@ impl<R: ReadAt> SeekReader<R> {
             return Ok(());
         }
         self.held = None;
+        // What it holds is plaintext, and it may have to grow.
+        self.text.zeroize();
         if index >= self.chunks || self.chunks > MAX_CHUNKS {
             return Err(OpenError::Damaged.into());
         }

@@ -82,11 +82,7 @@ impl<'a> Unlock<'a> {
 
     /// The data key of a blob, by the first slot that opens to it.
     fn data_key(&self, header: &Header) -> Result<DataKey, OpenError> {
-        let core = header.core();
-        let fits = |key: &DataKey| {
-            let commitment = key.commitment(&core.salt, core.suite);
-            bool::from(commitment.ct_eq(&core.commitment))
-        };
+        let fits = |key: &DataKey| header.commits_to(key);
         let mut worst = OpenError::WrongKey;
         for slot in header.slots() {
             match self.open_slot(slot, &fits) {

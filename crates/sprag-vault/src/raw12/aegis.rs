@@ -1,5 +1,7 @@
 //! AEGIS: a master key, single blobs under it, and a file of chunks.
 
+use std::fmt;
+
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -24,7 +26,7 @@ pub fn key_from_text(text: &[u8]) -> Result<DataKey, LegacyError> {
 }
 
 /// What stands in the header of a file. It is authentic under the master key, and not bound to the chunks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileHeader {
     /// The name that the file had. A name to show: never a place to write to.
@@ -33,6 +35,14 @@ pub struct FileHeader {
     pub timestamp: u64,
     /// Bytes of the payload, if they are named: only then a missing end is noticed.
     pub total_size: Option<u64>,
+}
+
+impl fmt::Debug for FileHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileHeader")
+            .field("total_size", &self.total_size)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FileHeader {
@@ -61,13 +71,18 @@ impl FileHeader {
 ///
 /// Nothing ties a chunk to its place or its file: they may have been swapped, repeated, dropped, or taken from another file under
 /// the same key, and it does not show.
-#[derive(Debug)]
 pub struct FileReader<'a> {
     key: &'a DataKey,
     header: FileHeader,
     rest: &'a [u8],
     read: u64,
     ended: bool,
+}
+
+impl fmt::Debug for FileReader<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileReader").finish_non_exhaustive()
+    }
 }
 
 impl<'a> FileReader<'a> {

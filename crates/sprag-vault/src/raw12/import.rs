@@ -8,7 +8,7 @@ use super::{LegacyError, aegis, lumera, pyagent};
 use crate::{DataKey, SealError, Sealer, Sealing, seal};
 
 /// Something older, with what opens it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Legacy<'a> {
     /// A blob of Lumera, or a single one of AEGIS.
@@ -47,6 +47,17 @@ pub enum Legacy<'a> {
         /// The blob.
         blob: &'a [u8],
     },
+}
+
+impl fmt::Debug for Legacy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blob { .. } => "Blob { .. }",
+            Self::Password { .. } => "Password { .. }",
+            Self::AegisFile { .. } => "AegisFile { .. }",
+            Self::PyAgent { .. } => "PyAgent { .. }",
+        })
+    }
 }
 
 /// What was weak about something older, for whoever has it: it stays weak wherever copies of it are.

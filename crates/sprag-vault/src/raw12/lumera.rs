@@ -1,6 +1,6 @@
 //! Lumera: a blob, metadata beside it, an address that is its hash.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use rand_core::CryptoRng;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ const PASSWORD_INFO: &[u8] = b"lumera-agent-memory";
 
 /// What stands beside a blob, in any of its forms. Whoever has it can confirm a guess of the payload by its hash; so it
 /// belongs where the payload could stand.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CryptoResult {
     /// Which key it is under.
@@ -29,6 +29,15 @@ pub struct CryptoResult {
     pub bytes: Option<u64>,
     /// The nonce.
     pub nonce: Option<[u8; NONCE]>,
+}
+
+impl fmt::Debug for CryptoResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CryptoResult")
+            .field("key_id", &self.key_id)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// In which form metadata are written. All are read.

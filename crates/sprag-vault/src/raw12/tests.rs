@@ -512,6 +512,12 @@ fn what_is_imported_is_encrypted_anew_and_its_weaknesses_are_named() {
     ] {
         assert!(!warning.to_string().is_empty());
     }
+    let shown = format!("{plain:?} {password:?} {public:?} {file:?} {metadata:?}");
+    assert_eq!(
+        shown,
+        "Blob { .. } Password { .. } PyAgent { .. } AegisFile { .. } \
+         CryptoResult { key_id: Some(\"k\"), bytes: Some(66), .. }"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{TestKms, pattern, rng, stream};
 use crate::{
     Argon2Params, ChunkSize, Context, DataKey, FormatError, Header, Kms, KmsError, OpenError,
     OpenReader, Opener, PassphraseLimits, ReadAt, Recipient, RecipientKey, RecipientPrivateKey,
-    RekeyError, ResealError, SealError, SealWriter, Sealer, Sealing, SeekError, SeekReader,
+    RekeyError, ResealError, SealError, SealWriter, Sealer, Sealing, SeekError, SeekReader, Slot,
     SlotKind, Suite, Unlock, open, rekey, reseal, seal,
 };
 
@@ -322,6 +322,24 @@ fn only_who_opens_a_blob_may_reseal_it_and_a_refusal_makes_nothing() {
         Err(ResealError::Seal(SealError::TooManyRecipients))
     );
     assert_eq!(reseal(&unlock(), &context(), true, &[]).unwrap(), blob);
+}
+
+#[test]
+fn a_slot_of_a_type_that_is_not_known_here_stays_when_others_change() {
+    let unknown = Slot::new(9, b"u1", vec![1, 2, 3]);
+    let (key, to) = (
+        key(2),
+        [Recipient::slot(unknown.clone()), Recipient::direct("k1")],
+    );
+    let blob = seal(b"text", &Sealing::new(&key, &to), &mut rng()).unwrap();
+    let keep = |slot: &Slot| slot.kind() != SlotKind::Direct;
+    let add = [Recipient::direct("k2")];
+    let none = Context::none();
+    let resealed = reseal(&blob, &unlock(), &none, keep, &add, &mut rng()).unwrap();
+    let header = Header::parse(&resealed).unwrap();
+    assert_eq!(header.slots()[0], unknown);
+    assert_eq!(header.slots()[0].kind(), SlotKind::Unknown(9));
+    assert_eq!(header.slots()[1].id(), b"k2");
 }
 
 #[test]
@@ -662,6 +680,7 @@ fn nothing_secret_is_printed() {
     let none = Context::none();
     let blob = seal(b"text", &sealing, &mut rng()).unwrap();
     let header = Header::parse(&blob).unwrap();
+    assert_eq!(format!("{:?}", context()), "Context(32 bytes)");
     let shown = format!(
         "{sealing:?} {unlock:?} {to:?} {:?} {:?} {:?}",
         Sealer::new(&sealing, &mut rng()).unwrap(),
