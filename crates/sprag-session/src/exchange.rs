@@ -8,7 +8,7 @@ use crate::error::{ProtocolError, StepError};
 use crate::event::{self, Event};
 use crate::outgoing::{CopyStatus, Outgoing};
 use crate::own::{Device, Env};
-use crate::task::{Kind, StoredTask, TaskId};
+use crate::task::{Kind, PUT_OFF_MS, StoredTask, TaskId};
 use crate::{peers, receipts, tables};
 
 /// Why a fresh session is wanted: for a reset. Empty: to heal.
@@ -88,7 +88,12 @@ impl Device {
         };
         match failure {
             Failure::NotYet(after) | Failure::Full(after) => {
-                task.not_before = env.now.saturating_add(*after);
+                let after = if task.kind.is_put_off_shortly() {
+                    (*after).min(PUT_OFF_MS)
+                } else {
+                    *after
+                };
+                task.not_before = env.now.saturating_add(after);
                 task.save(rows, id);
             }
             Failure::Refused(code) => {

@@ -250,6 +250,20 @@ impl Device {
         Ok(())
     }
 
+    /// Deletes all prekeys of all kinds, with their private halves and seen-sets.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn drop_pre_keys(&self, rows: &mut Staged<'_>) -> Result<(), StepError> {
+        for id in prekeys::ids(rows, tables::SIGNED)? {
+            self.drop_signed_pre_key(rows, id)?;
+        }
+        for table in [tables::ONE_TIME, tables::KEM] {
+            delete_prefix(rows, &tables::all(table))?;
+        }
+        Ok(())
+    }
+
     /// Adds the SIDs `SHA-256(u32be(i))[0..16]`, i below `count`, to the seen-set of a signed prekey.
     ///
     /// # Errors

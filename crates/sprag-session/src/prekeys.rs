@@ -355,12 +355,24 @@ fn newest_last_resort(rows: &dyn Rows) -> Result<u32, StepError> {
     Err(damaged("no last-resort prekey"))
 }
 
+/// Whether there are prekeys of the kinds that every bundle has.
+pub(crate) fn are_complete(rows: &dyn Rows) -> Result<bool, StepError> {
+    Ok(!ids(rows, tables::SIGNED)?.is_empty() && newest_last_resort(rows).is_ok())
+}
+
 /// The bytes of an upload; one-time keys that were used up meanwhile are left out.
 pub(crate) fn build_upload(rows: &dyn Rows, plan: &UploadPlan) -> Result<PreKeyUpload, StepError> {
-    let signed =
-        load_signed(rows, signed_id(plan.signed)?)?.ok_or_else(|| damaged("signed prekey"))?;
-    let last_resort =
-        load_kem(rows, kem_id(plan.last_resort)?)?.ok_or_else(|| damaged("KEM prekey"))?;
+    // A plan that waited for long may name keys whose time is over: the newest stand for them.
+    let signed = match load_signed(rows, signed_id(plan.signed)?)? {
+        None => load_signed(rows, signed_id(newest_signed(rows)?)?)?,
+        planned => planned,
+    };
+    let signed = signed.ok_or_else(|| damaged("signed prekey"))?;
+    let last_resort = match load_kem(rows, kem_id(plan.last_resort)?)? {
+        None => load_kem(rows, kem_id(newest_last_resort(rows)?)?)?,
+        planned => planned,
+    };
+    let last_resort = last_resort.ok_or_else(|| damaged("KEM prekey"))?;
     let mut one_time = Vec::new();
     for id in plan.one_time.0..=plan.one_time.1 {
         let id = OneTimePreKeyId::new(id).map_err(|_| damaged("prekey id"))?;

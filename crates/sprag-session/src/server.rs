@@ -135,6 +135,9 @@ impl Device {
         state: &PreKeyState,
         refused: bool,
     ) -> Result<(), StepError> {
+        if !prekeys::are_complete(rows)? {
+            return self.replace_pre_keys_daily(rows, env);
+        }
         let ours = Counters::load(rows)?.upload;
         let due = prekeys::due(rows, state)?;
         raise_counters(rows, state)?;
@@ -190,7 +193,11 @@ impl Device {
             }
         }
         if !waits {
-            let plan = self.new_one_time(rows, env, (prekeys::STOCK, prekeys::STOCK), true)?;
+            let plan = if prekeys::are_complete(rows)? {
+                self.new_one_time(rows, env, (prekeys::STOCK, prekeys::STOCK), true)?
+            } else {
+                self.new_pre_keys(rows, env)?
+            };
             self.queue_refill(rows, env, plan)?;
         }
         if !lists {

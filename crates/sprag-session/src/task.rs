@@ -16,6 +16,9 @@ use crate::{chunks, inbox, tables};
 
 const VERSION: u8 = 1;
 
+/// Questions and uploads are put off for a day at most.
+pub(crate) const PUT_OFF_MS: u64 = 24 * 3_600 * 1_000;
+
 /// Epochs in one `ListReply`.
 pub(crate) const PAGE: usize = 64;
 
@@ -147,6 +150,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Whether the task is never put off for more than a day.
+    pub(crate) fn is_put_off_shortly(&self) -> bool {
+        !matches!(self, Self::Deliver { .. })
+    }
+
     /// Whether the task asks the server about this user.
     pub(crate) fn fetches_of(&self, name: &UserId) -> bool {
         matches!(self, Self::FetchDevices { user, .. } | Self::FetchBundles { user, .. } if user == name)
@@ -372,7 +380,10 @@ impl Device {
     /// A stored task, if it may be done now.
     fn due(value: &[u8], now: u64) -> Result<Option<StoredTask>, StoreError> {
         let task = StoredTask::read(value)?;
-        Ok((!task.parked && task.not_before <= now).then_some(task))
+        // What a clock that was ahead put off is not put off for as long as it was ahead.
+        let wrong =
+            task.kind.is_put_off_shortly() && task.not_before.saturating_sub(now) > PUT_OFF_MS;
+        Ok((!task.parked && (task.not_before <= now || wrong)).then_some(task))
     }
 
     fn offer(&self, rows: &dyn Rows, id: TaskId, stored: &StoredTask) -> Result<Task, StepError> {
