@@ -61,6 +61,7 @@ pub fn if_any_on_this_thread<T>(work: impl FnOnce() -> T) -> (T, Vec<Use>) {
     HERE.set(Some(Vec::new()));
     let outcome = work();
     let uses = HERE.take().unwrap_or_default();
+    assert!(FILE.get().is_none(), "a file records already");
     (outcome, uses)
 }
 
@@ -131,15 +132,21 @@ impl Ledger {
         self.twice
     }
 
-    /// The name of the seed that the body of an envelope's frame was encrypted with, if a record is there.
+    /// The name of the seed that the body with this tag was encrypted with, if a record of it is there.
     #[must_use]
-    pub fn seed_of(&self, envelope: &[u8]) -> Option<[u8; 32]> {
-        let envelope = Envelope::decode(envelope).ok()?;
-        let (message, _origin) = envelope
-            .payload()
-            .split_last_chunk::<{ limits::ORIGIN }>()?;
-        self.bodies.get(message.last_chunk::<16>()?).copied()
+    pub fn seed(&self, tag: &[u8; 16]) -> Option<[u8; 32]> {
+        self.bodies.get(tag).copied()
     }
+}
+
+/// The tag of the body in an envelope's frame.
+#[must_use]
+pub fn tag_of(envelope: &[u8]) -> Option<[u8; 16]> {
+    let envelope = Envelope::decode(envelope).ok()?;
+    let (message, _origin) = envelope
+        .payload()
+        .split_last_chunk::<{ limits::ORIGIN }>()?;
+    message.last_chunk().copied()
 }
 
 #[cfg(test)]
@@ -197,7 +204,7 @@ mod tests {
         assert!(!envelopes.is_empty());
         let seeds: BTreeSet<_> = envelopes
             .iter()
-            .map(|envelope| ledger.seed_of(envelope))
+            .map(|envelope| ledger.seed(&tag_of(envelope).unwrap()))
             .collect();
         assert!(!seeds.contains(&None));
         assert_eq!(seeds.len(), envelopes.len());
