@@ -132,6 +132,12 @@ impl Ledger {
         self.twice
     }
 
+    /// The name of the seed that the body of an envelope's frame was encrypted with, if a record of it is there.
+    #[must_use]
+    pub fn seed_of(&self, envelope: &[u8]) -> Option<[u8; 32]> {
+        self.seed(&tag_of(envelope)?)
+    }
+
     /// The name of the seed that the body with this tag was encrypted with, if a record of it is there.
     #[must_use]
     pub fn seed(&self, tag: &[u8; 16]) -> Option<[u8; 32]> {
@@ -204,7 +210,7 @@ mod tests {
         assert!(!envelopes.is_empty());
         let seeds: BTreeSet<_> = envelopes
             .iter()
-            .map(|envelope| ledger.seed(&tag_of(envelope).unwrap()))
+            .map(|envelope| ledger.seed_of(envelope))
             .collect();
         assert!(!seeds.contains(&None));
         assert_eq!(seeds.len(), envelopes.len());

@@ -70,6 +70,18 @@ impl Shelf {
         shelf
     }
 
+    /// One that holds what a power cut would leave if the medium had taken so many of the batches that wait, and nobody
+    /// was told.
+    #[must_use]
+    pub fn after_power_cut_with(&self, taken: usize) -> Self {
+        let shelf = self.after_power_cut();
+        for (batch, _) in self.state().held.iter().take(taken) {
+            // One that the medium refuses is not taken.
+            let _ = shelf.state().durable.apply(batch);
+        }
+        shelf
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use sprag::store::{Image, Sink, Staged, Store, StoreKeys};
+use sprag::store::{Image, Loaded, Sink, Staged, Store, StoreKeys};
 use sprag::{
     Client, Failure, InboxId, Key, MessageId, Received, Surroundings, Task, TaskId, Transport,
 };
@@ -410,6 +410,21 @@ impl World {
         self.switch_on(who);
     }
 
+    /// A client over other rows than a device's own, under its keys: what opens after somebody was at them. Only in memory.
+    ///
+    /// # Errors
+    /// Why it does not open.
+    pub fn open_rows(&mut self, who: Who, rows: Loaded) -> Result<Client, sprag::Error> {
+        let Home::Memory(_, keys) = &self.parties[who.0].home else {
+            panic!("a world in memory");
+        };
+        let keys = StoreKeys::generate(&mut ChaCha20Rng::from_seed(*keys));
+        let image = Image::load(Shelf::of(rows)).map_err(sprag::store::StoreError::from)?;
+        let store = Store::open_over(image, &keys, drawn(&mut self.rng))?;
+        let (user, surroundings) = (self.parties[who.0].user.clone(), self.surroundings());
+        Client::with_store(store, &user, surroundings)
+    }
+
     /// The client of a device that is switched on.
     #[must_use]
     pub fn client(&self, who: Who) -> &Client {
@@ -463,6 +478,20 @@ impl World {
         self.note(format!("set back {}", who.0));
         if let Home::Memory(shelf, _) = &mut self.parties[who.0].home {
             *shelf = copy;
+        }
+        self.switch_on(who);
+    }
+
+    /// Cuts the power while `work` is under way: nothing that it began comes to the disk, but for the first `taken` batches,
+    /// and nobody hears of anything. Only in memory.
+    pub fn power_cut(&mut self, who: Who, taken: usize, work: impl FnOnce(&Client)) {
+        self.note(format!("power cut {}, {taken} batches taken", who.0));
+        let shelf = self.shelf(who).clone();
+        shelf.hold();
+        work(self.client(who));
+        let left = shelf.after_power_cut_with(taken);
+        if let Home::Memory(old, _) = &mut self.parties[who.0].home {
+            *old = left;
         }
         self.switch_on(who);
     }

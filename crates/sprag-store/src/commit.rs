@@ -124,11 +124,6 @@ impl<D: Disk> Committer<D> {
             process: process_id(),
         })
     }
-
-    /// The number of the last batch submitted.
-    pub(crate) fn last(&self) -> u64 {
-        lock(&self.shared.queue).last
-    }
 }
 
 impl<D: Disk> Backend for Committer<D> {

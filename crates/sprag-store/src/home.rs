@@ -4,6 +4,8 @@
 //! home/LOCK              locked while the store is open; holds the number of the process that has it open
 //! home/MANIFEST          the wrapped keys, and which epoch is the live one
 //! home/MANIFEST.tmp      the next one, there only while it is written
+//! home/MANIFEST.copy     the same once more, for repairs: nothing is ever opened with it
+//! home/MARK              a commit that the store surely got to
 //! home/CREATING          there only while the store is made
 //! home/epoch-00000001/   the database
 //! ```
@@ -12,6 +14,7 @@
 //! cut short has lost its manifest: that is damage, never a new store.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -19,14 +22,17 @@ use crate::StoreError;
 use crate::commit::{Committer, Disk};
 use crate::disk::{self, Expect};
 use crate::manifest::{BackendKind, MANIFEST_LEN, Manifest};
+use crate::mark::{self, Marked};
 use crate::sys::{
     LockFile, Retired, aside, create_private_dir, names_in, read_file, remove_dir, remove_file,
     rename_aside, replace_file, sync_dir, write_aside,
 };
 
-const LOCK: &str = "LOCK";
-const MANIFEST: &str = "MANIFEST";
-const CREATING: &str = "CREATING";
+pub(crate) const LOCK: &str = "LOCK";
+pub(crate) const MANIFEST: &str = "MANIFEST";
+/// The second manifest.
+pub(crate) const COPY: &str = "MANIFEST.copy";
+pub(crate) const CREATING: &str = "CREATING";
 const EPOCH: &str = "epoch-";
 
 /// A locked directory.
@@ -70,6 +76,7 @@ impl Home {
     /// Makes the store one that exists, once its first commit is durable.
     pub(crate) fn finish(&self, manifest: &Manifest) -> Result<(), StoreError> {
         replace_file(&self.path, MANIFEST, manifest.as_bytes())
+            .and_then(|()| self.renew_copy(manifest))
             .and_then(|()| remove_file(&self.path, CREATING))
             .map_err(StoreError::io)
     }
@@ -79,10 +86,7 @@ impl Home {
         // A look before the lock, so that no lock file is left where there is no store.
         match names_in(path) {
             Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
                 return Err(StoreError::NotFound);
             }
@@ -96,11 +100,44 @@ impl Home {
             }
             Ok(_) => return Err(StoreError::NotFound),
         }
-        let home = Self::lock(path)?;
+        Self::found(path, LockFile::acquire(&path.join(LOCK))?)
+    }
+
+    /// A directory that was locked, and its manifest.
+    pub(crate) fn found(path: &Path, lock: LockFile) -> Result<(Self, Manifest), StoreError> {
         let max = u64::try_from(MANIFEST_LEN).unwrap_or(u64::MAX);
         let bytes = read_file(&path.join(MANIFEST), max).map_err(StoreError::io)?;
         let manifest = Manifest::from_bytes(&bytes.ok_or(StoreError::NotFound)?)?;
+        let home = Self {
+            path: path.to_owned(),
+            lock: Arc::new(lock),
+        };
         Ok((home, manifest))
+    }
+
+    /// Whether there is a store, however damaged: one that has a manifest, or lost it.
+    pub(crate) fn look_for(path: &Path) -> Result<(), StoreError> {
+        let names = match names_in(path) {
+            Ok(names) => names,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                return Err(StoreError::NotFound);
+            }
+            Err(error) => return Err(StoreError::io(error)),
+        };
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        let epochs = names.iter().any(|name| epoch_of(name).is_some());
+        if has(MANIFEST) || has(COPY) || (epochs && !has(CREATING)) {
+            Ok(())
+        } else {
+            Err(StoreError::NotFound)
+        }
+    }
+
+    /// The name of an epoch's directory.
+    pub(crate) fn epoch_name(epoch: u64) -> String {
+        format!("{EPOCH}{epoch:08}")
     }
 
     /// Opens the database of an epoch.
@@ -108,21 +145,64 @@ impl Home {
         &self,
         epoch: u64,
         kind: BackendKind,
-    ) -> Result<Committer<Box<dyn Disk>>, StoreError> {
+    ) -> Result<(Box<dyn Disk>, u64), StoreError> {
         let dir = self.epoch_path(epoch);
         if !dir.is_dir() {
             return Err(StoreError::Damaged("the database is missing"));
         }
-        let (disk, last) = disk::open(kind, &dir, Expect::Database, Arc::clone(&self.lock))?;
-        Ok(Committer::start(disk, last)?)
+        disk::open(kind, &dir, Expect::Database, Arc::clone(&self.lock))
+    }
+
+    /// A committer to a database, which marks how far it got.
+    pub(crate) fn commit_to(
+        &self,
+        disk: Box<dyn Disk>,
+        last: u64,
+        store_id: &[u8; 16],
+    ) -> Result<Committer<Marked>, StoreError> {
+        let marked = Marked::new(disk, &self.path, *store_id);
+        Ok(Committer::start(marked, last)?)
+    }
+
+    /// A commit that the store surely got to, if it is known.
+    pub(crate) fn mark(&self, store_id: &[u8; 16]) -> Option<u64> {
+        mark::read(&self.path, store_id)
     }
 
     /// Removes what is left of a creation and of other epochs, once the manifest proved right.
-    pub(crate) fn tidy(&self, epoch: u64) -> Result<(), StoreError> {
+    pub(crate) fn tidy(&self, manifest: &Manifest) -> Result<(), StoreError> {
         remove_file(&self.path, CREATING)
             .and_then(|()| remove_file(&self.path, &aside(MANIFEST)))
+            .and_then(|()| remove_file(&self.path, &aside(COPY)))
+            .and_then(|()| self.renew_copy(manifest))
             .map_err(StoreError::io)?;
-        self.remove_epochs_but(Some(epoch))
+        self.remove_epochs_but(Some(manifest.epoch()))
+    }
+
+    /// Makes the second manifest the same as the first. What it held before is destroyed; that there is no room for
+    /// another one keeps nobody from anything.
+    fn renew_copy(&self, manifest: &Manifest) -> std::io::Result<()> {
+        let path = self.path.join(COPY);
+        let max = u64::try_from(MANIFEST_LEN).unwrap_or(u64::MAX);
+        match read_file(&path, max)? {
+            Some(copy) if copy == manifest.as_bytes() => return Ok(()),
+            Some(_) => {
+                Retired::open(&path)?.wipe()?;
+                remove_file(&self.path, COPY)?;
+            }
+            None => {}
+        }
+        match replace_file(&self.path, COPY, manifest.as_bytes()) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+                ) =>
+            {
+                remove_file(&self.path, &aside(COPY))
+            }
+            outcome => outcome,
+        }
     }
 
     /// The directory, for later.
@@ -181,7 +261,7 @@ impl Home {
     }
 
     fn epoch_path(&self, epoch: u64) -> PathBuf {
-        self.path.join(format!("{EPOCH}{epoch:08}"))
+        self.path.join(Self::epoch_name(epoch))
     }
 
     fn remove_epochs_but(&self, keep: Option<u64>) -> Result<(), StoreError> {
@@ -223,7 +303,7 @@ impl Place {
 }
 
 /// The number in the name of an epoch's directory.
-fn epoch_of(name: &str) -> Option<u64> {
+pub(crate) fn epoch_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(EPOCH)?;
     if digits.len() < 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;

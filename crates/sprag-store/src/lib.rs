@@ -49,13 +49,19 @@ mod commit;
 pub mod conformance;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod disk;
+#[cfg(any(feature = "sled", feature = "redb"))]
+pub mod doctor;
 mod error;
+#[cfg(all(feature = "inject-faults", any(feature = "sled", feature = "redb")))]
+pub mod faults;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod home;
 #[cfg(feature = "keyring")]
 mod keyring;
 mod labels;
 mod manifest;
+#[cfg(any(feature = "sled", feature = "redb"))]
+mod mark;
 mod memory;
 #[cfg(feature = "redb")]
 mod redb;

@@ -255,6 +255,13 @@ impl Manifest {
         self.backend
     }
 
+    /// What names the store. To be believed once the manifest was unlocked.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn store_id(&self) -> [u8; 16] {
+        let id = self.bytes.get(MAGIC.len() + 2..).unwrap_or_default();
+        id.first_chunk().copied().unwrap_or_default()
+    }
+
     /// When the epoch began. To be believed once the manifest was unlocked.
     #[cfg(any(feature = "sled", feature = "redb"))]
     pub(crate) fn begun(&self) -> Begun {

@@ -150,6 +150,17 @@ impl Digest {
         counts.fold(0, u64::saturating_add)
     }
 
+    /// The tables in which another digest says something else: how many rows there are here, and there.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn compared(&self, other: &Self) -> BTreeMap<u8, (u64, u64)> {
+        let count = |digest: &Self, table| digest.0.get(table).map_or(0, |(count, _)| *count);
+        let tables = self.0.keys().chain(other.0.keys());
+        tables
+            .filter(|table| self.0.get(table) != other.0.get(table))
+            .map(|table| (*table, (count(self, table), count(other, table))))
+            .collect()
+    }
+
     pub(crate) fn add(&mut self, table: u8, mark: Sum) {
         let (count, sum) = self.0.entry(table).or_default();
         *count = count.wrapping_add(1);

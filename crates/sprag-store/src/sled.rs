@@ -19,7 +19,7 @@ use crate::backend::{BACKEND_TABLES, BackendError, RowMap};
 use crate::commit::Disk;
 use crate::disk::{CACHE, Expect, SEQUENCE_KEY, check_files, from_io, in_time};
 use crate::rows::Visit;
-use crate::sys::{LockFile, names_in, remove_file, sync_dir};
+use crate::sys::{LockFile, names_in, read_file, remove_file, sync_dir};
 
 /// The one tree.
 const TREE: &str = "v1";
@@ -131,6 +131,14 @@ impl Drop for Log {
             waited = waited.saturating_add(pause);
         }
     }
+}
+
+/// What sled writes to `conf` for our configuration, which is the same in every store. It is made in an empty directory.
+pub(crate) fn fresh_conf(scratch: &Path) -> Result<Vec<u8>, StoreError> {
+    let lock = Arc::new(LockFile::acquire(&scratch.join("LOCK"))?);
+    drop(SledDisk::open(scratch, Expect::Nothing, lock)?);
+    let conf = read_file(&scratch.join("conf"), 1 << 12).map_err(StoreError::io)?;
+    conf.ok_or(StoreError::Internal("a database without conf"))
 }
 
 /// A crash while sled opens can leave a half-written snapshot, which it would then take for the newest, for ever.

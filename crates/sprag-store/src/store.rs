@@ -31,7 +31,7 @@ use crate::backend::{Backend, Batch, Completion, Deferred};
 use crate::blind::{Blinder, Physical};
 use crate::cache::{Cache, Known};
 #[cfg(any(feature = "sled", feature = "redb"))]
-use crate::commit::Committer;
+use crate::commit::Disk;
 use crate::error::{Rollback, StoreError};
 #[cfg(any(feature = "sled", feature = "redb"))]
 use crate::home::Home;
@@ -195,7 +195,7 @@ impl Store {
         };
         let manifest = Manifest::seal(&keys, Some(kind), begun, &slot, &unlock, &mut rng)?;
         let disk = home.create_epoch(keys.epoch(), kind)?;
-        let backend = Committer::start(disk, 0)?;
+        let backend = home.commit_to(disk, 0, keys.store_id())?;
         let store = Self::create_over(backend, &keys, rng)?;
         store.commit_blocking(first)?;
         home.finish(&manifest)?;
@@ -224,19 +224,33 @@ impl Store {
         key: &Key,
         rng: impl CryptoRng + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (home, manifest) = Home::find(home.as_ref())?;
+        Self::open_over_disk(home.as_ref(), key, rng, &|disk| disk)
+    }
+
+    /// As [`open`](Self::open), with something between the store and its database.
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub(crate) fn open_over_disk(
+        home: &Path,
+        key: &Key,
+        rng: impl CryptoRng + Send + 'static,
+        between: &dyn Fn(Box<dyn Disk>) -> Box<dyn Disk>,
+    ) -> Result<Self, StoreError> {
+        let (home, manifest) = Home::find(home)?;
         let unlock = key.unlock(manifest.slot())?;
         let keys = manifest.unlock_with(&unlock)?;
         let kind = manifest
             .backend()
             .ok_or(StoreError::Damaged("the manifest names no database"))?;
-        let backend = home.open_epoch(keys.epoch(), kind)?;
-        let last = backend.last();
+        let (disk, last) = home.open_epoch(keys.epoch(), kind)?;
+        let backend = home.commit_to(between(disk), last, keys.store_id())?;
         let store = Self::open_over(backend, &keys, rng)?;
         if lock(&store.0.state).meta.sequence != last {
             return Err(StoreError::Damaged("the meta row is of another commit"));
         }
-        home.tidy(keys.epoch())?;
+        if home.mark(keys.store_id()).is_some_and(|mark| mark > last) {
+            return Err(StoreError::Damaged("the last commits are missing"));
+        }
+        home.tidy(&manifest)?;
         lock(&store.0.state).place = Some(renew::Renewable {
             place: home.place(),
             kind,

@@ -56,7 +56,7 @@ impl Moment {
 mod files {
     use std::fs::{self, File, OpenOptions, TryLockError};
     use std::io::{self, Read, Seek, Write};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::time::SystemTime;
 
     use crate::StoreError;
@@ -167,6 +167,156 @@ mod files {
         }
     }
 
+    /// A small file that is written over in its place, again and again.
+    #[derive(Debug)]
+    pub(crate) struct InPlace(File);
+
+    impl InPlace {
+        /// Opens it, or makes one.
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
+            create_private(path, false).map(Self)
+        }
+
+        /// Writes over what was there. Not synced: a kill does not undo it, a power cut may.
+        pub(crate) fn write(&self, content: &[u8]) -> io::Result<()> {
+            let mut file = &self.0;
+            file.rewind()?;
+            file.write_all(content)
+        }
+    }
+
+    /// A directory of our own beside another one, gone with this.
+    #[derive(Debug)]
+    pub(crate) struct Scratch(PathBuf);
+
+    impl Scratch {
+        /// An empty one. What an earlier one of this name left is removed: whoever calls has the lock of `path`.
+        pub(crate) fn beside(path: &Path) -> io::Result<Self> {
+            let scratch = sibling(path, "doctor")?;
+            if scratch.exists() {
+                fs::remove_dir_all(&scratch)?;
+            }
+            create_private_dir(&scratch)?;
+            Ok(Self(scratch))
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// `path.word`, beside it.
+    fn sibling(path: &Path, word: &str) -> io::Result<PathBuf> {
+        let path = fs::canonicalize(path)?;
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".");
+        name.push(word);
+        Ok(path.with_file_name(name))
+    }
+
+    /// `path.word-1`, or the next number that is free.
+    pub(crate) fn free_sibling(path: &Path, word: &str) -> io::Result<PathBuf> {
+        for number in 1_u32.. {
+            let free = sibling(path, &format!("{word}-{number}"))?;
+            if !free.exists() {
+                return Ok(free);
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Copies a directory with all that is in it, for our eyes only.
+    pub(crate) fn copy_private(from: &Path, to: &Path) -> io::Result<()> {
+        create_private_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+            if kind.is_dir() {
+                copy_private(&entry.path(), &target)?;
+            } else if kind.is_file() {
+                let mut source = File::open(entry.path())?;
+                let mut copy = create_private(&target, true)?;
+                io::copy(&mut source, &mut copy)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory with all that is in it last.
+    pub(crate) fn sync_below(path: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                sync_below(&path)?;
+            } else {
+                File::open(&path)?.sync_all()?;
+            }
+        }
+        sync_dir(path)
+    }
+
+    /// Whether other users may read or write a file or directory.
+    pub(crate) fn is_open_to_others(path: &Path) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let meta = fs::symlink_metadata(path);
+            meta.is_ok_and(|meta| !meta.is_symlink() && meta.permissions().mode() & 0o077 != 0)
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = path;
+            false
+        }
+    }
+
+    /// Takes all permissions of others away.
+    pub(crate) fn restrict(path: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        if is_open_to_others(path) {
+            use std::os::unix::fs::PermissionsExt;
+            let mut permissions = fs::metadata(path)?.permissions();
+            permissions.set_mode(permissions.mode() & 0o700);
+            return fs::set_permissions(path, permissions);
+        }
+        let _ = path;
+        Ok(())
+    }
+
+    /// The lock of a store, held by somebody who leaves no trace: nothing is written, and nothing is made.
+    #[derive(Debug)]
+    pub(crate) struct Watch(#[expect(dead_code, reason = "locked as long as it is open")] File);
+
+    impl Watch {
+        /// Takes the lock; `None` if there is no lock file, and so nobody who could hold it.
+        pub(crate) fn hold(home: &Path) -> Result<Option<Self>, StoreError> {
+            let mut file = match File::open(home.join("LOCK")) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file.map_err(StoreError::io)?,
+            };
+            match file.try_lock() {
+                Ok(()) => Ok(Some(Self(file))),
+                Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+                    owner: owner_in(&mut file),
+                }),
+                Err(TryLockError::Error(error)) => Err(StoreError::io(error)),
+            }
+        }
+    }
+
+    /// The process that a lock file names.
+    fn owner_in(file: &mut File) -> Option<u32> {
+        let mut text = String::new();
+        file.take(16).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    }
+
     /// Removes a file, which need not be there.
     pub(crate) fn remove_file(dir: &Path, name: &str) -> io::Result<()> {
         match fs::remove_file(dir.join(name)) {
@@ -212,11 +362,7 @@ mod files {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let mut text = String::new();
-                    let owner = match (&file).take(16).read_to_string(&mut text) {
-                        Ok(_) => text.trim().parse().ok(),
-                        Err(_) => None,
-                    };
+                    let owner = owner_in(&mut file);
                     return Err(StoreError::Locked { owner });
                 }
                 Err(TryLockError::Error(error)) => return Err(StoreError::io(error)),

@@ -146,3 +146,75 @@ fn damage(kind: BackendKind) {
         "{intact_count} intact, {refused} refused"
     );
 }
+
+/// The files of its database are those of three commits before, as after a log that was cut at its end.
+fn set_back(kind: BackendKind) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), kind);
+    let (epoch, before) = (dir.path().join("epoch-00000001"), dir.path().join("before"));
+    copy(&epoch, &before);
+    let store = open(dir.path()).unwrap();
+    for n in 0..3 {
+        let mut changes = Changes::new();
+        changes.put(row(n), vec![1; 400]);
+        store.commit_blocking(changes).unwrap();
+    }
+    store.close().unwrap();
+    fs::remove_dir_all(&epoch).unwrap();
+    fs::rename(&before, &epoch).unwrap();
+    dir
+}
+
+fn kinds() -> Vec<BackendKind> {
+    vec![
+        #[cfg(feature = "sled")]
+        BackendKind::Sled,
+        #[cfg(feature = "redb")]
+        BackendKind::Redb,
+    ]
+}
+
+#[test]
+fn database_that_lost_its_last_commits_is_damaged_and_not_an_older_store() {
+    for kind in kinds() {
+        let dir = set_back(kind);
+        for _ in 0..2 {
+            let opened = open(dir.path());
+            assert!(
+                matches!(
+                    opened,
+                    Err(StoreError::Damaged("the last commits are missing"))
+                ),
+                "{kind:?}: {opened:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn mark_that_is_missing_damaged_or_of_another_store_keeps_nobody_out() {
+    for kind in kinds() {
+        let other = tempfile::tempdir().unwrap();
+        filled(other.path(), kind);
+        for mark in [
+            None,
+            Some(b"noise".to_vec()),
+            Some(fs::read(other.path().join("MARK")).unwrap()),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            filled(dir.path(), kind);
+            let at = dir.path().join("MARK");
+            match mark {
+                Some(mark) => fs::write(&at, mark).unwrap(),
+                None => fs::remove_file(&at).unwrap(),
+            }
+            let store = open(dir.path()).unwrap();
+            assert!(intact(&store));
+            // And the next commit makes a good one.
+            store.commit_blocking(Changes::new()).unwrap();
+            store.close().unwrap();
+            assert_eq!(fs::read(&at).unwrap().len(), 48);
+            drop(open(dir.path()).unwrap());
+        }
+    }
+}

@@ -259,6 +259,10 @@ impl Shared {
     ) -> Result<(u64, T), Error> {
         let mut guard = self.state()?;
         let state = guard.as_mut().ok_or_else(Error::closed)?;
+        // What failed was another step's: of this one nothing is in doubt, not even whether its input was good.
+        if self.durable.progress().failed.is_some() {
+            return Err(StoreError::Poisoned.into());
+        }
         let State {
             store,
             device,

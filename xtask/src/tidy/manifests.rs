@@ -6,8 +6,8 @@ use std::{fs, io};
 use super::Report;
 use crate::metadata::{Metadata, Package};
 
-/// The feature with which tests are told of every encryption.
-const RECORDING: &str = "record-nonces";
+/// Features with which tests are told of every encryption, or make disks fail.
+const FOR_TESTS: [&str; 2] = ["record-nonces", "inject-faults"];
 
 pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> io::Result<()> {
     for package in metadata.members() {
@@ -25,7 +25,7 @@ pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> io
     }
     for package in metadata.published() {
         check_publishable(root, package, report);
-        check_recording(package, report);
+        check_test_features(package, report);
     }
     for text in ["LICENSE-MIT", "LICENSE-APACHE"] {
         if !root.join(text).is_file() {
@@ -35,21 +35,23 @@ pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> io
     Ok(())
 }
 
-/// What records nonces is for tests: nothing that is published turns it on, by whatever feature.
-fn check_recording(package: &Package, report: &mut Report) {
-    let records = |feature: &String| feature.contains(RECORDING);
+/// Some features are for tests: nothing that is published turns them on, by whatever feature of its own.
+fn check_test_features(package: &Package, report: &mut Report) {
     let name = &package.name;
-    for (feature, implied) in &package.features {
-        if feature != RECORDING && implied.iter().any(records) {
-            report.problem(format!(
-                "{name}: the feature {feature} turns {RECORDING} on"
-            ));
+    for for_tests in FOR_TESTS {
+        let named = |feature: &String| feature.contains(for_tests);
+        for (feature, implied) in &package.features {
+            if feature != for_tests && implied.iter().any(named) {
+                report.problem(format!(
+                    "{name}: the feature {feature} turns {for_tests} on"
+                ));
+            }
         }
-    }
-    for dependency in &package.dependencies {
-        if dependency.features.iter().any(records) {
-            let on = &dependency.name;
-            report.problem(format!("{name}: {RECORDING} of {on} is turned on"));
+        for dependency in &package.dependencies {
+            if dependency.features.iter().any(named) {
+                let on = &dependency.name;
+                report.problem(format!("{name}: {for_tests} of {on} is turned on"));
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::census::{WRONG, census};
 use super::{Inner, Live, State, poison};
 use crate::backend::RowMap;
 use crate::blind::Blinder;
-use crate::commit::{Committer, Disk};
+use crate::commit::Disk;
 use crate::error::StoreError;
 use crate::home::{Home, Place};
 use crate::manifest::{BackendKind, Begun, Manifest, StoreKeys};
@@ -151,7 +151,7 @@ impl Inner {
         drop(old);
         destroyed?;
         at(Step::Closed)?;
-        home.tidy(epoch)
+        home.tidy(&manifest)
     }
 
     /// Makes a new epoch with the live rows of the old one, counted over on both sides, and synced.
@@ -220,7 +220,8 @@ impl Inner {
         disk.sync()?;
         home.sync_epoch(keys.epoch())?;
         at(Step::Synced)?;
-        let backend = Committer::start(disk, meta.sequence)?;
+        // Not before: what the copy holds may not be durable in the old epoch, which is still the one that counts.
+        let backend = home.commit_to(disk, meta.sequence, keys.store_id())?;
         if census(&backend, &sealer)? != digest {
             return Err(StoreError::Damaged("the copy is not what was copied"));
         }
@@ -404,7 +405,7 @@ mod tests {
         let mut names: Vec<String> = fs::read_dir(home)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name != "LOCK")
+            .filter(|name| !["LOCK", "MARK", "MANIFEST.copy"].contains(&name.as_str()))
             .collect();
         names.sort();
         names
@@ -683,10 +684,18 @@ mod tests {
     #[test]
     fn the_manifest_that_was_replaced_is_wiped() {
         let (dir, store) = filled(WAYS[0].0);
-        let retired = dir.path().join("still-linked");
-        fs::hard_link(dir.path().join("MANIFEST"), &retired).unwrap();
+        let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+        for name in ["MANIFEST", "MANIFEST.copy"] {
+            let retired = dir.path().join(format!("{name}-still-linked"));
+            fs::hard_link(dir.path().join(name), &retired).unwrap();
+        }
+        assert_eq!(read("MANIFEST"), read("MANIFEST.copy"));
         store.renew().unwrap();
-        assert!(fs::read(retired).unwrap().iter().all(|byte| *byte == 0));
+        assert_eq!(read("MANIFEST"), read("MANIFEST.copy"));
+        for name in ["MANIFEST", "MANIFEST.copy"] {
+            let retired = read(&format!("{name}-still-linked"));
+            assert!(retired.iter().all(|byte| *byte == 0), "{name}");
+        }
     }
 
     #[test]
