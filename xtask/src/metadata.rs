@@ -124,6 +124,21 @@ impl Metadata {
         seen
     }
 
+    /// The names of the packages that depend on `package` in any way.
+    pub(crate) fn dependents(&self, package: &Package) -> Vec<&str> {
+        let depends = |node: &&Node| node.deps.iter().any(|dep| dep.pkg == package.id);
+        let ids = self
+            .resolve
+            .nodes
+            .iter()
+            .filter(depends)
+            .map(|node| &node.id);
+        let named = |id: &String| self.packages.iter().find(|package| package.id == *id);
+        ids.filter_map(named)
+            .map(|package| package.name.as_str())
+            .collect()
+    }
+
     /// Whether `feature` is on for the package `id` when the whole workspace is built.
     pub(crate) fn has_feature(&self, id: &str, feature: &str) -> bool {
         let node = self.resolve.nodes.iter().find(|node| node.id == id);

@@ -44,6 +44,9 @@ struct Banned {
     #[serde(rename = "crate")]
     name: String,
     reason: String,
+    /// Crates that may depend on it all the same.
+    #[serde(default)]
+    wrappers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +75,7 @@ impl Budget {
 pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> Outcome {
     let deny: Deny = toml::from_str(&fs::read_to_string(root.join("deny.toml"))?)?;
     for package in &metadata.packages {
-        check_package(package, &deny, report);
+        check_package(package, &deny, &metadata.dependents(package), report);
     }
     let (count, most) = (facade_crates(root)?, Budget::load(root)?.facade_crates);
     if count > most {
@@ -83,7 +86,7 @@ pub(super) fn check(root: &Path, metadata: &Metadata, report: &mut Report) -> Ou
     Ok(())
 }
 
-fn check_package(package: &Package, deny: &Deny, report: &mut Report) {
+fn check_package(package: &Package, deny: &Deny, dependents: &[&str], report: &mut Report) {
     let (name, version) = (&package.name, &package.version);
     let exceptions = deny
         .licenses
@@ -105,7 +108,12 @@ fn check_package(package: &Package, deny: &Deny, report: &mut Report) {
         ));
     }
     if let Some(banned) = deny.bans.deny.iter().find(|banned| banned.name == *name) {
-        report.problem(format!("{name} {version} is banned: {}", banned.reason));
+        for dependent in unwrapped(&banned.wrappers, dependents) {
+            let reason = &banned.reason;
+            report.problem(format!(
+                "{name} {version}, of {dependent}, is banned: {reason}"
+            ));
+        }
     }
     if let Some(source) = &package.source {
         let registry = source.strip_prefix("registry+").unwrap_or(source);
@@ -118,6 +126,12 @@ fn check_package(package: &Package, deny: &Deny, report: &mut Report) {
             report.problem(format!("{name} {version} comes from {source}"));
         }
     }
+}
+
+/// Those who depend on a banned crate and may not. Without wrappers that is everybody.
+fn unwrapped<'a>(wrappers: &'a [String], dependents: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let allowed = |dependent: &&&str| !wrappers.iter().any(|wrapper| wrapper == **dependent);
+    dependents.iter().filter(allowed).copied()
 }
 
 /// Whether an SPDX expression can be fulfilled with the allowed licences. An old-fashioned `/` means `OR`.
@@ -188,7 +202,7 @@ fn facade_crates(root: &Path) -> Outcome<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::permits;
+    use super::{permits, unwrapped};
 
     const ALLOWED: &[&str] = &["MIT", "Apache-2.0", "Unicode-3.0"];
 
@@ -204,6 +218,15 @@ mod tests {
         ] {
             assert!(permits(licence, ALLOWED), "{licence}");
         }
+    }
+
+    #[test]
+    fn a_banned_crate_is_for_its_wrappers_only() {
+        let wrappers = ["rustls".to_owned()];
+        let wrong = |dependents| unwrapped(&wrappers, dependents).collect::<Vec<_>>();
+        assert_eq!(wrong(&["rustls"]), [""; 0]);
+        assert_eq!(wrong(&["rustls", "sprag-keys"]), ["sprag-keys"]);
+        assert_eq!(unwrapped(&[], &["rustls"]).collect::<Vec<_>>(), ["rustls"]);
     }
 
     #[test]
