@@ -9,9 +9,9 @@ use sprag_crypto::Argon2Params;
 use zeroize::Zeroizing;
 
 use crate::slot::Secret;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::sys;
 use crate::{KeyError, KeySlot, UnlockKey};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::{encoding, sys};
 
 /// What opens a store: the secret itself, or the place to find it at. Files and the environment are looked at when the
 /// key is used, not before.
@@ -123,12 +123,14 @@ impl Key {
             #[cfg(not(target_arch = "wasm32"))]
             Source::File(path) => {
                 let content = sys::read_key_file(path)?;
-                Secret::Raw(from_raw(&content).map_or_else(|| from_hex(&content), Ok)?)
+                let key = encoding::raw(&content).or_else(|| encoding::hex(&content));
+                Secret::Raw(key.ok_or(KeyError::Malformed)?)
             }
             #[cfg(not(target_arch = "wasm32"))]
             Source::Env(name) => {
                 let content = sys::read_env(name)?;
-                Secret::Raw(from_hex(&content).or_else(|_| from_base64(&content))?)
+                let key = encoding::hex(&content).or_else(|| encoding::base64(&content));
+                Secret::Raw(key.ok_or(KeyError::Malformed)?)
             }
         })
     }
@@ -138,33 +140,6 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").finish_non_exhaustive()
     }
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn from_raw(content: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-    Some(Zeroizing::new(content.try_into().ok()?))
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn from_hex(content: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let mut key = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(content.trim_ascii(), key.as_mut_slice())
-        .map_err(|_| KeyError::Malformed)?;
-    Ok(key)
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn from_base64(content: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    use base64::Engine;
-    // The decoder asks for room for a multiple of three.
-    let mut decoded = Zeroizing::new([0; 33]);
-    let len = base64::engine::general_purpose::STANDARD
-        .decode_slice(content.trim_ascii(), decoded.as_mut_slice())
-        .map_err(|_| KeyError::Malformed)?;
-    decoded
-        .get(..len)
-        .and_then(from_raw)
-        .ok_or(KeyError::Malformed)
 }
 
 #[cfg(test)]
@@ -360,17 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn text_of_a_variable_is_read_as_hexadecimal_or_base64() {
-        use base64::Engine;
-        let text = base64::engine::general_purpose::STANDARD.encode([0xab; 32]);
-        assert_eq!(*from_base64(text.as_bytes()).unwrap(), [0xab; 32]);
-        for len in [0, 31, 33, 34, 64] {
-            let text = base64::engine::general_purpose::STANDARD.encode(vec![0xab; len]);
-            assert!(
-                matches!(from_base64(text.as_bytes()), Err(KeyError::Malformed)),
-                "{len}"
-            );
-        }
+    fn a_variable_that_holds_no_key_is_malformed() {
         // Cargo sets this one for tests; it is no key.
         assert!(matches!(
             Key::env("CARGO_MANIFEST_DIR").new_slot(&mut rng()),

@@ -45,12 +45,17 @@ const ARROWS: &[(&str, &[&str])] = &[
 const OWNERS: &[(&[&str], &[&str])] = &[
     (CIPHERS, &["sprag-crypto"]),
     (&["prost"], &["sprag-wire"]),
-    (&["sled", "redb", "fs4", "keyring-core"], &["sprag-store"]),
+    (&["sled", "redb", "fs4"], &["sprag-store"]),
+    (&["keyring-core"], &["sprag-store", "sprag-keys"]),
     (&["prost-build", "protox"], &["xtask"]),
     (&["getrandom", "rand"], &["sprag", "sprag-cli"]),
     (&["clap", "rpassword", "qrcode"], &["sprag-cli"]),
-    (&["serde"], &["sprag-cli", "xtask"]),
-    (&["serde_json"], &["sprag-vault", "sprag-cli", "xtask"]),
+    (&["serde"], &["sprag-cli", "sprag-keys", "xtask"]),
+    (
+        &["serde_json"],
+        &["sprag-vault", "sprag-keys", "sprag-cli", "xtask"],
+    ),
+    (&["ureq", "rustls"], &["sprag-keys"]),
     (&["tokio", "async-std", "futures"], &[]),
 ];
 

@@ -56,6 +56,7 @@ const RULES: &[Rule] = &[
 const SINGULAR: &[(&str, &[&str], &str)] = &[
     ("sled", &["sprag-store"], "sled"),
     ("keyring_core", &["sprag-store"], "keyring"),
+    ("keyring_core", &["sprag-keys"], "os_keyring"),
     ("libcrux_ml_kem", &["sprag-crypto"], "kem"),
     ("hpke", &["sprag-crypto"], "recipient"),
     ("getrandom", &["sprag", "sprag-cli"], "sys"),
