@@ -90,6 +90,11 @@ const STEPS: &[Step] = &[
         run: interop,
     },
     Step {
+        name: "kms",
+        what: "key services on loopback give keys, and nothing else",
+        run: kms,
+    },
+    Step {
         name: "demo",
         what: "the commands of the README run",
         run: demo,
@@ -272,7 +277,7 @@ fn interop(root: &Path) -> Outcome {
         say!("tests/interop does not exist; nothing to do");
         return Ok(());
     }
-    let python = virtual_environment(root, &folder.join("requirements.txt"))?;
+    let python = virtual_environment(root, "interop")?;
     execute(
         Command::new(python)
             .arg("tests/interop/check.py")
@@ -280,9 +285,22 @@ fn interop(root: &Path) -> Outcome {
     )
 }
 
-/// Makes an environment with exactly the pinned packages, once per version of the pins.
-fn virtual_environment(root: &Path, requirements: &Path) -> Outcome<PathBuf> {
-    let folder = PathBuf::from(Metadata::load(root)?.target_directory).join("interop-venv");
+/// Tests `sprag-keys` with all features. Those tests that need a server start one of tests/kms themselves, on a free port,
+/// and it ends with them.
+fn kms(root: &Path) -> Outcome {
+    let python = virtual_environment(root, "kms")?;
+    let mut args = vec!["test", "--package", "sprag-keys", "--all-features"];
+    args.extend(["--", "--include-ignored"]);
+    let mut command = Command::new(cargo());
+    command.args(args).env("SPRAG_KMS_PYTHON", python);
+    execute(command.current_dir(root))
+}
+
+/// Makes an environment with exactly the pinned packages of a folder of tests, once per version of the pins.
+fn virtual_environment(root: &Path, tests: &str) -> Outcome<PathBuf> {
+    let requirements = root.join("tests").join(tests).join("requirements.txt");
+    let target = PathBuf::from(Metadata::load(root)?.target_directory);
+    let folder = target.join(format!("{tests}-venv"));
     let python = if cfg!(windows) {
         "Scripts/python.exe"
     } else {
@@ -290,7 +308,7 @@ fn virtual_environment(root: &Path, requirements: &Path) -> Outcome<PathBuf> {
     };
     let python = folder.join(python);
     let stamp = folder.join("installed.txt");
-    let wanted = fs::read_to_string(requirements)?;
+    let wanted = fs::read_to_string(&requirements)?;
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
