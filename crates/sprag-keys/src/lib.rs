@@ -53,7 +53,7 @@ mod journal_file;
 mod json;
 mod key;
 #[cfg(feature = "keyring")]
-mod os_keyring;
+mod keyring;
 mod ring;
 #[cfg(not(target_arch = "wasm32"))]
 mod ring_file;
@@ -79,7 +79,7 @@ pub use id::{KeyId, KeyVersion};
 pub use journal_file::JournalFile;
 pub use key::Key;
 #[cfg(feature = "keyring")]
-pub use os_keyring::KeyringSource;
+pub use keyring::KeyringSource;
 pub use ring::{KeyRing, KeyState, RingError, VersionInfo};
 #[cfg(not(target_arch = "wasm32"))]
 pub use ring_file::RingFile;

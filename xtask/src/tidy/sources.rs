@@ -55,8 +55,7 @@ const RULES: &[Rule] = &[
 /// Crates that are named in one place only: (name, in these crates of ours, in this place).
 const SINGULAR: &[(&str, &[&str], &str)] = &[
     ("sled", &["sprag-store"], "sled"),
-    ("keyring_core", &["sprag-store"], "keyring"),
-    ("keyring_core", &["sprag-keys"], "os_keyring"),
+    ("keyring_core", &["sprag-store", "sprag-keys"], "keyring"),
     ("libcrux_ml_kem", &["sprag-crypto"], "kem"),
     ("hpke", &["sprag-crypto"], "recipient"),
     ("getrandom", &["sprag", "sprag-cli"], "sys"),
