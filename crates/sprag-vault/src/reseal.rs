@@ -69,7 +69,6 @@ pub fn rekey(
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<Vec<u8>, RekeyError> {
     let header = Header::parse(blob).map_err(crate::OpenError::from)?;
-    header.unlock(unlock, context)?;
     if header.commits_to(sealing.key()) {
         return Err(RekeyError::SameKey);
     }
