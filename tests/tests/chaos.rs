@@ -10,6 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sprag::CopyStatus;
+use sprag_directory::MemoryStorage;
+use sprag_session::Device;
 use sprag_tests::world::{Weather, Who, World};
 
 fn seeds(usual: u64) -> std::ops::Range<u64> {
@@ -96,6 +98,115 @@ fn whatever_happens_each_device_reads_each_message_once() {
                 missing.len()
             );
             assert_eq!(set, expected, "seed {seed}, {user}");
+        }
+    }
+}
+
+/// One of two devices of different users loses all sessions with the other.
+fn lose(world: &mut World, who: Who, peer: Who) {
+    let peer = world.address(peer).clone();
+    world.edit_rows(who, |rows| {
+        let device = Device::load(rows).unwrap().unwrap();
+        device.forget_sessions(rows, &peer).unwrap();
+    });
+}
+
+/// Everybody has heard from everybody, so all are accepted.
+fn acquainted(seed: u64) -> (World, Vec<(String, Who)>) {
+    let mut world = World::new(seed);
+    let mut devices = vec![("alice".to_owned(), world.join("alice"))];
+    for who in world.join_with_devices("bob", 2) {
+        devices.push(("bob".to_owned(), who));
+    }
+    devices.push(("carol".to_owned(), world.join("carol")));
+    for (user, who) in &devices {
+        world.connect(*who);
+        for to in ["alice", "bob", "carol"] {
+            if to != user {
+                world.send(*who, to, b"hello");
+            }
+        }
+        world.settle();
+    }
+    (world, devices)
+}
+
+#[test]
+fn lost_sessions_and_a_server_that_goes_back_lose_no_message_and_repeat_none() {
+    for seed in seeds(4) {
+        println!("seed {seed}");
+        let (mut world, devices) = acquainted(seed);
+        world.set_weather(Weather::ROUGH);
+        let mut sent = Sent::new();
+        let mut copy = world.backup_of_server();
+        let mut epoch = 10;
+        for step in 0..300 {
+            let (user, who) = devices[world.below(devices.len())].clone();
+            match world.below(100) {
+                0..30 => {
+                    let to = ["alice", "bob", "carol"][world.below(3)];
+                    if to != user {
+                        let text = format!("{step}").into_bytes();
+                        world.send(who, to, &text);
+                        sent.insert(text, (user, to.to_owned()));
+                    }
+                }
+                30..60 => {
+                    world.work(who);
+                }
+                60..90 => {
+                    world.poll(who);
+                    world.read(who);
+                }
+                90..93 => {
+                    let (other, peer) = devices[world.below(devices.len())].clone();
+                    if other != user {
+                        lose(&mut world, who, peer);
+                    }
+                }
+                93 => copy = world.backup_of_server(),
+                94 if epoch < 13 => {
+                    epoch += 1;
+                    let empty = MemoryStorage::new();
+                    let to = if epoch % 2 == 0 { &empty } else { &copy };
+                    world.set_server_back(to, Some(epoch));
+                    for (_, who) in &devices {
+                        world.connect(*who);
+                    }
+                }
+                94..97 => world.crash(who),
+                _ => {
+                    world.restart(who);
+                    let pause = world.below(100_000) as u64;
+                    world.wait(pause);
+                }
+            }
+        }
+        // What a server did not know is asked for again after ten minutes, and prekeys are given it hourly.
+        for _ in 0..4 {
+            world.settle();
+            world.wait(3_600_000);
+        }
+        world.settle();
+        for (user, who) in &devices {
+            let heard = world
+                .heard(*who)
+                .into_iter()
+                .filter(|(_, text)| text != b"hello");
+            let heard: Vec<_> = heard.map(|(_, text)| text).collect();
+            let set: BTreeSet<_> = heard.iter().cloned().collect();
+            assert_eq!(
+                heard.len(),
+                set.len(),
+                "seed {seed}, {user}: something came twice"
+            );
+            let expected = sent.iter().filter(|(_, (_, to))| to == user);
+            let expected: BTreeSet<_> = expected.map(|(text, _)| text.clone()).collect();
+            let missing: Vec<_> = expected
+                .difference(&set)
+                .map(|text| String::from_utf8_lossy(text))
+                .collect();
+            assert!(missing.is_empty(), "seed {seed}, {user}: {missing:?} lost");
         }
     }
 }
