@@ -58,6 +58,10 @@ pub fn every_verb(client: &Client) -> Vec<(&'static str, Verb<'_>)> {
         changed_safety_number("bob"),
         compare_safety_number("bob", b"noise"),
         events(0),
+        health(),
+        is_quiet(),
+        set_quiet(true),
+        server_epoch(&[1; 16]),
         expire(),
     )
 }
