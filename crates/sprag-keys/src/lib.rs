@@ -54,6 +54,7 @@ mod json;
 mod key;
 #[cfg(feature = "keyring")]
 mod keyring;
+mod recovery;
 mod ring;
 #[cfg(not(target_arch = "wasm32"))]
 mod ring_file;
@@ -80,6 +81,7 @@ pub use journal_file::JournalFile;
 pub use key::Key;
 #[cfg(feature = "keyring")]
 pub use keyring::KeyringSource;
+pub use recovery::{RECOVERY_GROUPS, RecoveryKey, RecoveryKeyError};
 pub use ring::{KeyRing, KeyState, RingError, VersionInfo};
 #[cfg(not(target_arch = "wasm32"))]
 pub use ring_file::RingFile;
