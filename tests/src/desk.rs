@@ -294,7 +294,7 @@ impl Desk {
 
     /// Rows but for those of our own device.
     pub fn rows_of_others(&self) -> usize {
-        let ours = [0x01, 0x02, 0x03, 0x04, 0x05, 0x15, 0x16, 0x52];
+        let ours = [0x01, 0x02, 0x03, 0x04, 0x05, 0x15, 0x16, 0x52, 0x53];
         self.rows
             .iter()
             .filter(|(name, _)| !ours.contains(&name.table()))

@@ -118,6 +118,8 @@ pub struct World {
     envelopes: BTreeMap<[u8; 16], Vec<u8>>,
     trace: Vec<String>,
     disk: Option<tempfile::TempDir>,
+    /// By how much the clocks of some users are wrong, in milliseconds.
+    wrong_clocks: BTreeMap<String, i64>,
 }
 
 impl std::fmt::Debug for World {
@@ -149,6 +151,7 @@ impl World {
             envelopes: BTreeMap::new(),
             trace: Vec::new(),
             disk: None,
+            wrong_clocks: BTreeMap::new(),
         }
     }
 
@@ -246,9 +249,11 @@ impl World {
         Who(place)
     }
 
-    fn surroundings(&mut self) -> Surroundings {
+    fn surroundings(&mut self, user: &str) -> Surroundings {
         let clock = self.clock.clone();
-        Surroundings::new(move || clock.load(Ordering::SeqCst), drawn(&mut self.rng))
+        let wrong = self.wrong_clocks.get(user).copied().unwrap_or_default();
+        let now = move || clock.load(Ordering::SeqCst).saturating_add_signed(wrong);
+        Surroundings::new(now, drawn(&mut self.rng))
     }
 
     /// A new user with one device, whose lists and prekeys are published.
@@ -359,7 +364,7 @@ impl World {
                 .unwrap();
             let changes = rows.into_changes();
             store.commit_blocking(changes).unwrap();
-            let surroundings = self.surroundings();
+            let surroundings = self.surroundings(user);
             let client = Client::with_store(store, user, surroundings).unwrap();
             self.note(format!("join {address}"));
             all.push(self.settle_in(user, address.device(), home, client));
@@ -382,7 +387,7 @@ impl World {
     }
 
     fn open(&mut self, home: &Home, user: &str) -> Client {
-        let surroundings = self.surroundings();
+        let surroundings = self.surroundings(user);
         match home {
             Home::Memory(..) => {
                 let store = self.store(home);
@@ -421,7 +426,8 @@ impl World {
         let keys = StoreKeys::generate(&mut ChaCha20Rng::from_seed(*keys));
         let image = Image::load(Shelf::of(rows)).map_err(sprag::store::StoreError::from)?;
         let store = Store::open_over(image, &keys, drawn(&mut self.rng))?;
-        let (user, surroundings) = (self.parties[who.0].user.clone(), self.surroundings());
+        let user = self.parties[who.0].user.clone();
+        let surroundings = self.surroundings(&user);
         Client::with_store(store, &user, surroundings)
     }
 
@@ -494,6 +500,11 @@ impl World {
             *old = left;
         }
         self.switch_on(who);
+    }
+
+    /// From now on the clocks of a user's devices are wrong by so many milliseconds. It shows when they are opened.
+    pub fn set_clock_wrong(&mut self, user: &str, by: i64) {
+        self.wrong_clocks.insert(user.to_owned(), by);
     }
 
     fn switch_on(&mut self, who: Who) {

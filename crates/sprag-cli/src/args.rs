@@ -37,7 +37,8 @@ Exit codes:
     3  wrong passphrase or key
     4  another process has the profile open
     5  the profile is damaged
-    6  refused, or the user must decide: a forged or repeated envelope, a changed identity
+    6  refused, or the user must decide: a forged or repeated envelope, a changed identity;
+       `diagnose` found something
     7  there is no such user or message
     8  not now: a full disk, a full outbox, a file or folder that cannot be used
   141  nobody reads the output any more";
@@ -89,8 +90,16 @@ pub(crate) enum Command {
     Quiet(QuietArgs),
     /// Look after the profile, once a day: prekeys, what is old, and the store
     Maintain(MaintainArgs),
+    /// Write the last protocol events of this device: times, digests, numbers; no names, no keys
+    Report(OutArgs),
+    /// Lay the reports of two devices side by side: where and why did they diverge?
+    Diagnose(DiagnoseArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
+    /// Print what lets a shell complete the arguments of this program
+    Completions(CompletionsArgs),
+    /// Print the manual page of this program
+    Man,
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +210,27 @@ pub(crate) struct MaintainArgs {
     /// Renew the store after so many commits [default: 1000]
     #[arg(long, value_name = "COUNT")]
     pub(crate) renew_after: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutArgs {
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiagnoseArgs {
+    /// The report of one device, which `report` wrote there
+    pub(crate) a: PathBuf,
+    /// The report of the other
+    pub(crate) b: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Args)]

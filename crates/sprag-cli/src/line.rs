@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
-use sprag::{CopyStatus, Event, Health, Message, Refusal, Status, Task};
+use sprag::{CopyStatus, Diagnosis, Event, Finding, Health, Message, Refusal, Status, Task};
 use zeroize::Zeroizing;
 
 /// A result. Its JSON form is one object in one line, with a `type` and always the same keys; keys may be added, never
@@ -75,10 +75,28 @@ pub(crate) enum Line {
         /// The clock jumped to this time, and waits to be confirmed.
         doubted_time: Option<u64>,
     },
+    Report {
+        file: String,
+        events: usize,
+    },
+    Diagnosis {
+        sentence: String,
+        frames: u32,
+        findings: Vec<FindingLine>,
+        clock_behind: Option<String>,
+        clock_behind_ms: Option<u64>,
+    },
     Step {
         text: String,
     },
     Figures(Figures),
+}
+
+/// One thing in which two reports differ.
+#[derive(Debug, Serialize)]
+pub(crate) struct FindingLine {
+    pub(crate) finding: &'static str,
+    pub(crate) text: String,
 }
 
 /// One device's copy of a message.
@@ -283,6 +301,33 @@ impl Line {
             list_asked_at: health.list_asked_at,
             quiet: health.quiet,
         }))
+    }
+
+    pub(crate) fn diagnosis(diagnosis: &Diagnosis) -> Self {
+        let finding = |finding: &Finding| FindingLine {
+            finding: match finding {
+                Finding::SameDevice => "same_device",
+                Finding::NothingInCommon => "nothing_in_common",
+                Finding::TooShort => "too_short",
+                Finding::WentBack { .. } => "went_back",
+                Finding::Unlisted { .. } => "unlisted",
+                Finding::LostSession { .. } => "lost_session",
+                Finding::PreKeysGone { .. } => "pre_keys_gone",
+                Finding::Refused { .. } => "refused",
+                Finding::Lost { .. } => "lost",
+                Finding::NotHandedOver { .. } => "not_handed_over",
+                Finding::NotArrived { .. } => "not_arrived",
+                _ => "other",
+            },
+            text: finding.to_string(),
+        };
+        Self::Diagnosis {
+            sentence: diagnosis.to_string(),
+            frames: diagnosis.frames,
+            findings: diagnosis.findings.iter().map(finding).collect(),
+            clock_behind: diagnosis.clocks.map(|clocks| clocks.behind.to_string()),
+            clock_behind_ms: diagnosis.clocks.map(|clocks| clocks.by_ms),
+        }
     }
 
     pub(crate) fn event(number: u64, event: &Event) -> Self {

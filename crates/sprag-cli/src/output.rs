@@ -190,6 +190,23 @@ fn text(line: &Line) -> String {
             }
             text
         }
+        Line::Report { file, events } => {
+            format!(
+                "{events} events to {}: no names, no keys\n",
+                printable(file)
+            )
+        }
+        Line::Diagnosis {
+            sentence, findings, ..
+        } => {
+            let more = findings
+                .iter()
+                .skip(1)
+                .map(|finding| format!("also: {}\n", finding.text));
+            std::iter::once(format!("{sentence}\n"))
+                .chain(more)
+                .collect()
+        }
         Line::Step { text } => format!("{}\n", printable(text)),
         Line::Figures(figures) => figures_text(figures),
     }

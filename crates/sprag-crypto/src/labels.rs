@@ -32,6 +32,8 @@ pub const GENERATION: &[u8] = b"Sprag/1 generation";
 pub const HEAD: &[u8] = b"Sprag/1 head";
 /// Segments of key logs ("Memories", *Segments*).
 pub const SEGMENT: &[u8] = b"Sprag/1 segment";
+/// Key under which a pair of devices names frames in its reports (`docs/REPORT.md`).
+pub const REPORT: &[u8] = b"Sprag/1 report";
 
 #[cfg(test)]
 mod tests {
@@ -56,6 +58,7 @@ mod tests {
             GENERATION,
             HEAD,
             SEGMENT,
+            REPORT,
         ];
         for (at, label) in all.iter().enumerate() {
             assert!(label.starts_with(b"Sprag/1 ") && label.is_ascii());

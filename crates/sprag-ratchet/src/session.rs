@@ -120,6 +120,7 @@ impl Session {
             header,
             body,
             chain_index,
+            number,
         };
         Ok((next, message))
     }
@@ -196,6 +197,7 @@ impl Session {
             plaintext,
             skipped: changes,
             stepped: matches!(place, Place::Next),
+            number,
         })
     }
 }
@@ -253,6 +255,8 @@ pub struct EncryptedMessage {
     pub body: Vec<u8>,
     /// Index of the sending chain, for the origin seal.
     pub chain_index: u32,
+    /// Its number in that chain, for a log: it stands sealed in the header.
+    pub number: u32,
 }
 
 /// A message as it arrived, its origin opened.
@@ -294,6 +298,8 @@ pub struct Decrypted {
     pub skipped: SkippedChanges,
     /// Whether the message began a chain. Only then does the record of old chains change.
     pub stepped: bool,
+    /// The message's number in its chain.
+    pub number: u32,
 }
 
 impl fmt::Debug for Decrypted {

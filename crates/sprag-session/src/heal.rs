@@ -10,6 +10,7 @@ use crate::error::{ProtocolError, StepError};
 use crate::event::{self, Event};
 use crate::own::{Device, Env};
 use crate::record::{Ledger, Record};
+use crate::ring::{Flags, Note, What, With};
 use crate::trust::ListSource;
 use crate::{chunks, receipts, tables};
 
@@ -123,11 +124,25 @@ impl Device {
     ) -> Result<(), StepError> {
         let Some(met) = &self.met else { return Ok(()) };
         let (from, salt) = (met.from.clone(), met.salt);
+        let (key, session_id) = (met.identity_key, met.session_id);
         let owner = tables::device_owner(&from);
         let may_be_fresh = self.may_open_fresh(rows, env, &from, false)?;
         let Some(how) = self.heal_within(rows, error, may_be_fresh)? else {
             return Ok(());
         };
+        let with = With {
+            peer: &from,
+            key: &key,
+            accepted: true,
+        };
+        let note = Note {
+            error: Some(error),
+            flags: Flags::NONE.with(Flags::FRESH, how == Heal::Fresh),
+            frame: Some(salt),
+            session: Some(session_id),
+            ..Note::new(What::Refused)
+        };
+        self.note(rows, env.now, with, &note)?;
         event::record(
             rows,
             &Event::Unreadable {
@@ -197,13 +212,11 @@ impl Device {
         for value in chunks::values(rows, tables::REQUESTS)? {
             let (to, mut request) = Request::read(&value)?;
             let owner = tables::device_owner(&to);
-            let listed = self
-                .user(rows, to.user())?
-                .is_some_and(|user| user.listed(to.device()).is_some());
-            if !listed {
+            let user = self.user(rows, to.user())?;
+            let Some(key) = user.as_ref().and_then(|user| user.listed(to.device())) else {
                 rows.delete(tables::request(&owner));
                 continue;
-            }
+            };
             let waits = env.now < request.not_before && request.not_before - env.now <= REQUEST_MS;
             if request.salts.is_empty() || waits {
                 continue;
@@ -217,6 +230,16 @@ impl Device {
             request.not_before = env.now + REQUEST_MS;
             request.save(rows, &owner, &to);
             self.tally.requests_sent += 1;
+            let with = With {
+                peer: &to,
+                key,
+                accepted: true,
+            };
+            let note = Note {
+                count: most,
+                ..Note::new(What::Asked)
+            };
+            self.note(rows, env.now, with, &note)?;
             self.send_to_device(rows, env, &to, Body::Retry(salts))?;
         }
         Ok(())
@@ -244,9 +267,10 @@ impl Device {
         salts: &[Salt],
     ) -> Result<(), StepError> {
         let user = self.user(rows, from.user())?;
-        if !user.is_some_and(|user| user.accepted && user.listed(from.device()).is_some()) {
+        let user = user.filter(|user| user.accepted);
+        let Some(key) = user.as_ref().and_then(|user| user.listed(from.device())) else {
             return Ok(());
-        }
+        };
         let again = receipts::to_send_again(rows, from, salts)?;
         let count = again.len();
         for (sequence, number) in again {
@@ -256,6 +280,16 @@ impl Device {
         if count > 0 {
             self.tally.requests_answered += 1;
             self.tally.sent_again += count as u64;
+            let with = With {
+                peer: from,
+                key,
+                accepted: true,
+            };
+            let note = Note {
+                count,
+                ..Note::new(What::SentAgain)
+            };
+            self.note(rows, env.now, with, &note)?;
             event::record(
                 rows,
                 &Event::SentAgain {

@@ -11,6 +11,7 @@ use crate::error::{ProtocolError, StepError};
 use crate::own::{Counters, Device, Env};
 use crate::peers::Learned;
 use crate::record::{ARCHIVED, Parts, Record, SessionRef, delete_prefix, save_session};
+use crate::ring::{Flags, Note, What, With};
 use crate::tables;
 use crate::trust::{self, ListSource};
 
@@ -163,6 +164,18 @@ impl Device {
             tables::session(&record.owner, number, tables::PENDING),
             handshake,
         );
+        let note = Note {
+            flags: Flags::NONE.with(Flags::RESET, reset),
+            session: Some(session_id),
+            ..Note::new(What::Opened)
+        };
+        let with = With {
+            peer: to,
+            key: &identity_key,
+            accepted: true,
+        };
+        self.note(rows, env.now, with, &note)?;
+        self.note_closed(rows, env.now, to, &identity_key, true, &dropped)?;
         Ok(Opened {
             session_id,
             learned,

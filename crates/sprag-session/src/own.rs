@@ -17,6 +17,7 @@ use crate::error::StepError;
 use crate::heal::Met;
 use crate::health::Tally;
 use crate::outgoing::MessageId;
+use crate::ring::{PairKey, Ring};
 use crate::tables;
 
 const VERSION: u8 = 1;
@@ -95,6 +96,8 @@ pub struct Device {
     pub(crate) met: Option<Met>,
     /// What was counted since the profile was made.
     pub(crate) tally: Tally,
+    /// Where the next event of the protocol is kept.
+    pub(crate) ring: Ring,
 }
 
 impl std::fmt::Debug for Device {
@@ -106,6 +109,7 @@ impl std::fmt::Debug for Device {
 struct Origins {
     sending: OriginKey,
     receiving: OriginKey,
+    pair: PairKey,
 }
 
 impl Device {
@@ -125,6 +129,7 @@ impl Device {
             origins: HashMap::new(),
             met: None,
             tally: Tally::default(),
+            ring: Ring::default(),
         }
     }
 
@@ -208,8 +213,13 @@ impl Device {
             let theirs = id_bytes(key, peer);
             let sending = OriginKey::derive(&secret, &ours, &theirs);
             let receiving = OriginKey::derive(&secret, &theirs, &ours);
-            self.origins
-                .insert(at.clone(), Origins { sending, receiving });
+            let pair = PairKey::derive(&secret);
+            let origins = Origins {
+                sending,
+                receiving,
+                pair,
+            };
+            self.origins.insert(at.clone(), origins);
         }
         self.origins.get(&at).ok_or(InvalidKey)
     }
@@ -228,6 +238,14 @@ impl Device {
         key: &IdentityKey,
     ) -> Result<&OriginKey, InvalidKey> {
         Ok(&self.origins(peer, key)?.receiving)
+    }
+
+    pub(crate) fn pair_key(
+        &mut self,
+        peer: &DeviceAddress,
+        key: &IdentityKey,
+    ) -> Result<&PairKey, InvalidKey> {
+        Ok(&self.origins(peer, key)?.pair)
     }
 }
 

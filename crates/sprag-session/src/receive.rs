@@ -19,6 +19,7 @@ use crate::record::{
     ARCHIVED, ARCHIVED_OF_STRANGER, Ledger, Parts, Record, SessionRef, SkippedRows, delete_prefix,
     load_session, save_session, save_skipped,
 };
+use crate::ring::{Flags, Note, What, With};
 use crate::shares::Shared;
 use crate::trust::{self, Judged, ListSource, User};
 use crate::{receipts, riders, tables};
@@ -206,6 +207,8 @@ impl Device {
             .map_err(refusal)?;
 
         // Authenticated: from here on the step only writes.
+        let before = remembered.as_ref().map(|user| user.newest.clone());
+        let one_time = used.as_ref().is_some_and(|used| used.one_time.is_some());
         let learned = match judged {
             None => Learned::default(),
             Some(judged) => self.remember(rows, from.user(), remembered, judged)?,
@@ -282,6 +285,18 @@ impl Device {
             aside: false,
         };
         let transcript = opened.session.transcript_hash();
+        let mut note = Note {
+            flags: Flags::NONE
+                .with(Flags::HANDSHAKE, handshake.is_some())
+                .with(Flags::NEW_SESSION, held.is_none())
+                .with(Flags::STEPPED, opened.stepped)
+                .with(Flags::ONE_TIME, one_time),
+            frame: Some(frame.salt()),
+            session: Some(session_id),
+            chain: chain_index,
+            number: opened.number,
+            ..Note::new(What::Received)
+        };
         self.take_content(
             rows,
             &mut received,
@@ -289,7 +304,68 @@ impl Device {
             &identity_key,
             &transcript,
         )?;
+        self.note_received(rows, env.now, &received, &identity_key, &mut note)?;
+        self.note_closed(rows, env.now, from, &identity_key, accepted, &dropped)?;
+        self.note_list(rows, env.now, from.user(), before.as_ref())?;
         Ok(received)
+    }
+
+    fn note_received(
+        &mut self,
+        rows: &mut Staged<'_>,
+        now: u64,
+        received: &Received,
+        key: &IdentityKey,
+        note: &mut Note,
+    ) -> Result<(), StepError> {
+        let with = With {
+            peer: &received.from,
+            key,
+            accepted: received.accepted,
+        };
+        note.flags = note
+            .flags
+            .with(Flags::BAD_CONTENT, received.content.is_err());
+        let Ok(content) = &received.content else {
+            return self.note(rows, now, with, note);
+        };
+        note.count = content.received().len();
+        note.receipt = content.received().last().copied();
+        self.note(rows, now, with, note)?;
+        if !content.reset().is_empty() {
+            let retired = Note {
+                count: content.reset().len(),
+                session: content.reset().first().copied(),
+                ..Note::new(What::Retired)
+            };
+            self.note(rows, now, with, &retired)?;
+        }
+        Ok(())
+    }
+
+    /// Sessions fell off the archive.
+    pub(crate) fn note_closed(
+        &mut self,
+        rows: &mut Staged<'_>,
+        now: u64,
+        peer: &DeviceAddress,
+        key: &IdentityKey,
+        accepted: bool,
+        dropped: &[SessionRef],
+    ) -> Result<(), StepError> {
+        let with = With {
+            peer,
+            key,
+            accepted,
+        };
+        for session in dropped {
+            let note = Note {
+                session: Some(session.id),
+                ..Note::new(What::Closed)
+            };
+            self.note(rows, now, with, &note)?;
+        }
+        Ok(())
     }
 
     /// A session that is not held: the ledger, the seen-sets and the handshake decide ("The protocol", §7, 5 and 6).

@@ -41,6 +41,11 @@ impl Device {
             return Ok(Ok(()));
         };
         let mut stays = false;
+        let asked_of = match &task.kind {
+            Kind::FetchDevices { user, .. } | Kind::FetchBundles { user, .. } => user.clone(),
+            _ => self.address.user().clone(),
+        };
+        let before = self.user(rows, &asked_of)?.map(|user| user.newest);
         let outcome = if reply.len() > MAX_REPLY {
             Err(StepError::Protocol(ProtocolError::Malformed))
         } else {
@@ -60,6 +65,7 @@ impl Device {
                 Kind::Deliver { .. } => Err(StepError::Protocol(ProtocolError::BadInput)),
             }
         };
+        self.note_list(rows, env.now, &asked_of, before.as_ref())?;
         match outcome {
             Ok(()) => {
                 match &task.kind {

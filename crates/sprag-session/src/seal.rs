@@ -9,6 +9,7 @@ use sprag_wire::{Body, Content, DeviceAddress, ListHash, Padding, encode_message
 use crate::error::{ProtocolError, StepError};
 use crate::own::{Device, Env};
 use crate::record::{Parts, Record, load_session, save_session};
+use crate::ring::{Flags, Note, What, With};
 use crate::{tables, trust};
 
 /// A handshake that no reply has confirmed for this long is not sent on: the bundle may have been stale. Seven days.
@@ -90,6 +91,20 @@ impl Device {
 
         save_session(rows, &record.owner, current.number, &next, Parts::Hot);
         self.mark_accepted(rows, &mut user)?;
+        let with = With {
+            peer: to,
+            key: &identity_key,
+            accepted: true,
+        };
+        let note = Note {
+            flags: Flags::NONE.with(Flags::HANDSHAKE, current.pending_since.is_some()),
+            frame: Some(message.salt),
+            session: Some(current.id),
+            chain: message.chain_index,
+            number: message.number,
+            ..Note::new(What::Sent)
+        };
+        self.note(rows, env.now, with, &note)?;
         Ok(SealedFrame {
             frame,
             salt: message.salt,

@@ -44,6 +44,7 @@
 //! | `50` | task id | task |
 //! | `51` | *user* or *device* | the fetch under way for it |
 //! | `52` | sequence | event |
+//! | `53` | place | event of the protocol, for a report |
 //! | `54` | *user* | sending waits for this user's list, which nothing had brought for a day |
 //! | `55` | *device*, salt | frame that carried our newest list |
 //!
@@ -436,4 +437,11 @@ pub(crate) fn fetch_of_lists(user: &UserId) -> RowName {
 
 pub(crate) fn fetch_of_user(user: &UserId) -> RowName {
     RowName::owned(0x51, user_owner(user), vec![0])
+}
+
+pub(crate) const RING: u8 = 0x53;
+
+/// A place in the ring of protocol events.
+pub(crate) fn ring_place(place: u16) -> RowName {
+    RowName::plain(RING, place.to_be_bytes().to_vec())
 }

@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod diagnose;
 mod error;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 mod guard;
@@ -60,8 +61,10 @@ pub use error::{Action, CODES, Error, Question};
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 pub use guard::{AfterRollback, OpenOptions};
 pub use pending::Pending;
-pub use sprag_keys::{Argon2Params, Key, KeyError};
-pub use sprag_session::Transport;
+pub use sprag_keys::{Argon2Params, Key, KeyError, RecoveryKey, RecoveryKeyError};
+pub use sprag_session::{
+    ClocksApart, Diagnosis, Finding, Place, Report, ReportError, RingEvent, Side, Transport,
+};
 pub use sprag_store as store;
 pub use sprag_wire::{DeviceAddress, DeviceId, UserId};
 pub use start::Start;

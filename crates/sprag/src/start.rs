@@ -110,6 +110,7 @@ impl Start<'_> {
     /// See [`Client::done`].
     pub fn done(self, id: TaskId) -> Pending<()> {
         self.0.shared.step(Write::Lazy, |step| {
+            step.device.note_done(step.rows, &step.env, id)?;
             // What follows from a new list of ours is waited for.
             if step.device.is_list_change(step.rows, id)? {
                 step.write.set(Write::Durable);

@@ -49,7 +49,16 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["keyring-core"], &["sprag-store", "sprag-keys"]),
     (&["prost-build", "protox"], &["xtask"]),
     (&["getrandom", "rand"], &["sprag", "sprag-cli"]),
-    (&["clap", "rpassword", "qrcode"], &["sprag-cli"]),
+    (
+        &[
+            "clap",
+            "clap_complete",
+            "clap_mangen",
+            "rpassword",
+            "qrcode",
+        ],
+        &["sprag-cli"],
+    ),
     (&["serde"], &["sprag-cli", "sprag-keys", "xtask"]),
     (
         &["serde_json"],

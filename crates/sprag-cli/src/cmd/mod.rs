@@ -2,13 +2,17 @@
 
 mod accept;
 mod bundle;
+mod completions;
 mod demo;
+mod diagnose;
 mod events;
 mod health;
 mod init;
 mod maintain;
+mod man;
 mod quiet;
 mod receive;
+mod report;
 mod reset;
 mod safety_number;
 mod send;
@@ -25,6 +29,9 @@ use crate::profile::Profile;
 pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
     let profile = match &cli.command {
         Command::Demo(args) => return demo::run(args, output),
+        Command::Diagnose(args) => return diagnose::run(args, output),
+        Command::Completions(args) => return completions::run(args, output),
+        Command::Man => return man::run(output),
         Command::Init(args) => Profile::open_or_create(&cli.global, &args.user)?,
         _ => Profile::open(&cli.global)?,
     };
@@ -43,7 +50,10 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Reset(args) => reset::run(&profile, args, output),
         Command::Quiet(args) => quiet::run(&profile, args, output),
         Command::Maintain(args) => maintain::run(&profile, args, output),
-        Command::Demo(_) => Ok(Exit::Ok),
+        Command::Report(args) => report::run(&profile, args, output),
+        Command::Demo(_) | Command::Diagnose(_) | Command::Completions(_) | Command::Man => {
+            Ok(Exit::Ok)
+        }
     };
     // Writes what is lazy, acknowledgements among it.
     let closed = profile.client.close();
