@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sprag::store::BackendKind;
 
 /// End-to-end encrypted chat over any transport: a folder, files, pipes
 ///
@@ -55,6 +56,9 @@ pub(crate) struct Global {
     /// Folder over which users exchange: on this machine, or synchronised
     #[arg(long, global = true, value_name = "DIR", env = "SPRAG_SERVER")]
     pub(crate) server: Option<PathBuf>,
+    /// File outside of the profile that notices when the profile is set back; made if it is not there
+    #[arg(long, global = true, value_name = "FILE", env = "SPRAG_ANCHOR")]
+    pub(crate) anchor: Option<PathBuf>,
     /// Print one JSON object per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -94,6 +98,12 @@ pub(crate) enum Command {
     Report(OutArgs),
     /// Lay the reports of two devices side by side: where and why did they diverge?
     Diagnose(DiagnoseArgs),
+    /// Change what the profile opens with: another passphrase, or a key file
+    Passphrase(PassphraseArgs),
+    /// Look after the database that the profile is in
+    Store(StoreArgs),
+    /// Go on with a profile that was set back: `store_rolled_back`
+    RolledBack(RolledBackArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
     /// Print what lets a shell complete the arguments of this program
@@ -106,6 +116,56 @@ pub(crate) enum Command {
 pub(crate) struct InitArgs {
     /// Your name: 1 to 255 bytes
     pub(crate) user: String,
+    /// The database of a new profile
+    #[arg(long, value_enum)]
+    pub(crate) database: Option<Database>,
+}
+
+/// A database that profiles are kept in.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Database {
+    Sled,
+    Redb,
+}
+
+impl From<Database> for BackendKind {
+    fn from(database: Database) -> Self {
+        match database {
+            Database::Sled => Self::Sled,
+            Database::Redb => Self::Redb,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PassphraseArgs {
+    /// From now on open with this key file, which is made if it is not there; without it a passphrase is asked for, or
+    /// taken from SPRAG_NEW_PASSPHRASE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Move the profile into another database. Whatever happens on the way, it is in the one or in the other
+    Migrate {
+        /// Into which
+        #[arg(long, value_enum)]
+        to: Database,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolledBackArgs {
+    /// As the same device, with new sessions. Only if no other copy of this profile is in use
+    #[arg(long, required = true)]
+    pub(crate) new_sessions: bool,
 }
 
 #[derive(Debug, Args)]

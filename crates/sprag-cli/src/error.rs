@@ -78,7 +78,9 @@ impl CliError {
             Self::Client(error) => match error.action() {
                 _ if error.code() == "needs_bundle" => Exit::NotFound,
                 _ if error.code() == "key_unreadable" => Exit::WrongKey,
-                Action::Drop | Action::AskUser(Question::AcceptIdentity) => Exit::Refused,
+                Action::Drop | Action::AskUser(Question::AcceptIdentity | Question::RolledBack) => {
+                    Exit::Refused
+                }
                 Action::AskUser(Question::Key) => Exit::WrongKey,
                 Action::AskUser(Question::EndOtherProcess) => Exit::InUse,
                 Action::AskUser(Question::Restore) => Exit::Damaged,
@@ -136,6 +138,11 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
         "key_unreadable" => "look at the file of --key-file: it must be there, and yours alone",
         "store_in_use" => "wait for the other program, or end it",
         "store_damaged" => "make a new profile; this one may not be believed any more",
+        "store_rolled_back" => {
+            "if no other copy of this profile is in use: `sprag rolled-back --new-sessions`"
+        }
+        "anchor_needed" => "give --anchor with the file that guards this profile",
+        "other_anchor" => "choose another --anchor: each profile has its own",
         "store_full" => "make room on the disk, and look whether it was done",
         "ids_exhausted" => "make a new profile: this one has published all prekeys that it can",
         "store_version" | "unsupported_version" => "install a newer version of sprag",

@@ -13,6 +13,9 @@ use crate::sys;
 /// The environment variable of the passphrase.
 pub(crate) const PASSPHRASE: &str = "SPRAG_PASSPHRASE";
 
+/// The environment variable of the passphrase that takes its place.
+const NEW_PASSPHRASE: &str = "SPRAG_NEW_PASSPHRASE";
+
 /// The key of a profile that exists.
 pub(crate) fn existing(global: &Global) -> Result<Key, CliError> {
     match &global.key_file {
@@ -36,6 +39,22 @@ pub(crate) fn fresh(global: &Global) -> Result<Key, CliError> {
     if let Some(key) = from_environment()? {
         return Ok(key);
     }
+    ask_twice()
+}
+
+/// The key that takes the place of another one.
+pub(crate) fn next(file: Option<&Path>) -> Result<Key, CliError> {
+    match file {
+        Some(path) if path.exists() => Ok(Key::file(path)),
+        Some(path) => create(path),
+        None => match from_variable(NEW_PASSPHRASE)? {
+            Some(key) => Ok(key),
+            None => ask_twice(),
+        },
+    }
+}
+
+fn ask_twice() -> Result<Key, CliError> {
     let passphrase = ask("New passphrase: ")?;
     if *ask("The same again: ")? != *passphrase {
         return Err(CliError::Usage("the two passphrases differ".to_owned()));
@@ -50,12 +69,16 @@ pub(crate) fn create(path: &Path) -> Result<Key, CliError> {
 
 /// The passphrase of the environment, if there is one.
 pub(crate) fn from_environment() -> Result<Option<Key>, CliError> {
-    match env::var(PASSPHRASE).map(Zeroizing::new) {
+    from_variable(PASSPHRASE)
+}
+
+fn from_variable(name: &str) -> Result<Option<Key>, CliError> {
+    match env::var(name).map(Zeroizing::new) {
         Ok(passphrase) => Ok(Some(Key::passphrase(&passphrase))),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(bytes)) => {
             drop(Zeroizing::new(bytes.into_encoded_bytes()));
-            Err(CliError::Usage(format!("{PASSPHRASE} is not UTF-8")))
+            Err(CliError::Usage(format!("{name} is not UTF-8")))
         }
     }
 }

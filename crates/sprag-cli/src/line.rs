@@ -54,6 +54,10 @@ pub(crate) enum Line {
         changed: bool,
         devices: Vec<u32>,
     },
+    Store {
+        changed: &'static str,
+        database: Option<&'static str>,
+    },
     Event(EventLine),
     Synced {
         tasks_done: usize,

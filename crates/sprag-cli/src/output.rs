@@ -155,6 +155,11 @@ fn text(line: &Line) -> String {
             if *changed { ", identity changed" } else { "" },
             devices.len()
         ),
+        Line::Store {
+            database: Some(database),
+            ..
+        } => format!("the profile is in {database} now\n"),
+        Line::Store { .. } => "the profile opens with the new key now\n".to_owned(),
         Line::Event(event) => event_text(event),
         Line::Synced {
             tasks_done,

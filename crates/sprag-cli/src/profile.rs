@@ -3,9 +3,9 @@
 use std::env;
 use std::path::PathBuf;
 
-use sprag::Client;
+use sprag::{AfterRollback, Client, OpenOptions};
 
-use crate::args::Global;
+use crate::args::{Global, InitArgs};
 use crate::error::CliError;
 use crate::key;
 use crate::output::Output;
@@ -27,13 +27,20 @@ pub(crate) struct Profile {
 impl Profile {
     /// Opens the profile that the options name.
     pub(crate) fn open(global: &Global) -> Result<Self, CliError> {
+        Self::open_with(global, options(global))
+    }
+
+    /// Opens it although it was set back: the user said so.
+    pub(crate) fn open_set_back(global: &Global) -> Result<Self, CliError> {
+        let options = options(global).after_rollback(AfterRollback::NewSessions);
+        Self::open_with(global, options)
+    }
+
+    fn open_with(global: &Global, options: OpenOptions) -> Result<Self, CliError> {
         let home = home(global)?;
         let server = server(global)?;
-        let store = home.join(STORE);
-        if !store.exists() {
-            return Err(CliError::NoProfile(home));
-        }
-        let client = Client::open(store, key::existing(global)?)?;
+        let store = existing(global)?;
+        let client = options.open(store, key::existing(global)?)?;
         Ok(Self {
             client,
             server,
@@ -42,7 +49,7 @@ impl Profile {
     }
 
     /// Opens the profile of `user`, and makes it if there is none.
-    pub(crate) fn open_or_create(global: &Global, user: &str) -> Result<Self, CliError> {
+    pub(crate) fn open_or_create(global: &Global, init: &InitArgs) -> Result<Self, CliError> {
         let home = home(global)?;
         let server = server(global)?;
         let store = home.join(STORE);
@@ -51,7 +58,11 @@ impl Profile {
         } else {
             key::fresh(global)?
         };
-        let client = Client::open_or_create(store, key, user)?;
+        let mut options = options(global);
+        if let Some(database) = init.database {
+            options = options.database(database.into());
+        }
+        let client = options.open_or_create(store, key, &init.user)?;
         Ok(Self {
             client,
             server,
@@ -108,6 +119,24 @@ fn home(global: &Global) -> Result<PathBuf, CliError> {
             .filter(|home| !home.as_os_str().is_empty())
             .map(|home| home.join(".sprag"))
             .ok_or_else(|| CliError::Usage("there is no home folder: give --home".to_owned())),
+    }
+}
+
+/// The store of a profile that is there.
+pub(crate) fn existing(global: &Global) -> Result<PathBuf, CliError> {
+    let home = home(global)?;
+    let store = home.join(STORE);
+    if store.exists() {
+        Ok(store)
+    } else {
+        Err(CliError::NoProfile(home))
+    }
+}
+
+fn options(global: &Global) -> OpenOptions {
+    match &global.anchor {
+        Some(anchor) => Client::options().anchor_file(anchor),
+        None => Client::options(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod folder;
 mod healing;
+mod rollback;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ pub(super) fn run(args: &DemoArgs, output: &mut Output) -> Result<Exit, CliError
     demo.replayed_and_forged()?;
     demo.second_opener()?;
     demo.lost_session()?;
+    demo.restored_copy()?;
     demo.measure()?;
     demo.end(begun)
 }

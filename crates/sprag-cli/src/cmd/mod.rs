@@ -10,13 +10,16 @@ mod health;
 mod init;
 mod maintain;
 mod man;
+mod passphrase;
 mod quiet;
 mod receive;
 mod report;
 mod reset;
+mod rolled_back;
 mod safety_number;
 mod send;
 mod status;
+mod store;
 mod sync;
 mod tasks;
 
@@ -32,7 +35,9 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Diagnose(args) => return diagnose::run(args, output),
         Command::Completions(args) => return completions::run(args, output),
         Command::Man => return man::run(output),
-        Command::Init(args) => Profile::open_or_create(&cli.global, &args.user)?,
+        Command::Store(args) => return store::run(&cli.global, args, output),
+        Command::RolledBack(_) => Profile::open_set_back(&cli.global)?,
+        Command::Init(args) => Profile::open_or_create(&cli.global, args)?,
         _ => Profile::open(&cli.global)?,
     };
     let ended = match &cli.command {
@@ -51,9 +56,13 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Quiet(args) => quiet::run(&profile, args, output),
         Command::Maintain(args) => maintain::run(&profile, args, output),
         Command::Report(args) => report::run(&profile, args, output),
-        Command::Demo(_) | Command::Diagnose(_) | Command::Completions(_) | Command::Man => {
-            Ok(Exit::Ok)
-        }
+        Command::Passphrase(args) => passphrase::run(&profile, args, output),
+        Command::RolledBack(_) => rolled_back::run(&profile, output),
+        Command::Store(_)
+        | Command::Demo(_)
+        | Command::Diagnose(_)
+        | Command::Completions(_)
+        | Command::Man => Ok(Exit::Ok),
     };
     // Writes what is lazy, acknowledgements among it.
     let closed = profile.client.close();
