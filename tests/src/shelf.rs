@@ -118,6 +118,11 @@ impl Shelf {
         self.state().fault = Some(fault);
     }
 
+    /// Batches do not fail any more.
+    pub fn mend(&self) {
+        self.state().fault = None;
+    }
+
     /// What was written since the last call: one list per batch.
     #[allow(
         clippy::must_use_candidate,

@@ -479,6 +479,12 @@ impl World {
         self.switch_on(who);
     }
 
+    /// A store over the rows of a device, to go on with. Only in memory.
+    pub fn store_of(&mut self, who: Who) -> Store {
+        let home = self.parties[who.0].home.clone();
+        self.store(&home)
+    }
+
     /// Puts an older copy of its rows in the place of a device's, and opens the client again on it. Only in memory.
     pub fn set_back(&mut self, who: Who, copy: Shelf) {
         self.note(format!("set back {}", who.0));

@@ -293,6 +293,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directory, if it is still locked.
     pub(crate) fn home(&self) -> Option<Home> {
         Some(Home {

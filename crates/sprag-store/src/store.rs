@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(any(feature = "sled", feature = "redb"))]
 use std::path::Path;
 #[cfg(not(target_arch = "wasm32"))]
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
 #[cfg(any(feature = "sled", feature = "redb"))]
-use sprag_keys::Key;
+use sprag_keys::{Key, UnlockKey};
 use zeroize::Zeroizing;
 
 use self::census::{Count, WRONG, census};
@@ -204,7 +205,7 @@ impl Store {
             kind,
             keys,
             slot,
-            unlock,
+            unlock: Arc::new(unlock),
             begun,
         });
         Ok(store)
@@ -236,7 +237,45 @@ impl Store {
         between: &dyn Fn(Box<dyn Disk>) -> Box<dyn Disk>,
     ) -> Result<Self, StoreError> {
         let (home, manifest) = Home::find(home)?;
-        let unlock = key.unlock(manifest.slot())?;
+        let unlock = Arc::new(key.unlock(manifest.slot())?);
+        Self::open_home(&home, &manifest, unlock, rng, between)
+    }
+
+    /// Opens the directory of this store again, with the key that opened it, after the store was poisoned or the disk was
+    /// full. This handle and all its clones are closed by that, and what the disk holds is found as by [`Store::open`].
+    /// After an error it can be called once more. A guard has to be begun again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotRenewable`] for a store without a directory of its own, [`StoreError::WrongKey`] if the key was
+    /// changed when the store failed, and those of [`Store::open`].
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    pub fn reopen(&self, rng: impl CryptoRng + Send + 'static) -> Result<Self, StoreError> {
+        // What else this handle has to say was said to those who waited.
+        if matches!(self.close(), Err(StoreError::Forked)) {
+            return Err(StoreError::Forked);
+        }
+        let (path, unlock) = {
+            let state = lock(&self.0.state);
+            let place = state.place.as_ref().ok_or(StoreError::NotRenewable)?;
+            (place.place.path().to_path_buf(), Arc::clone(&place.unlock))
+        };
+        let (home, manifest) = Home::find(&path)?;
+        let store = Self::open_home(&home, &manifest, unlock, rng, &|disk| disk)?;
+        if store.0.store_id != self.0.store_id {
+            return Err(StoreError::Damaged("another store is in its place"));
+        }
+        Ok(store)
+    }
+
+    #[cfg(any(feature = "sled", feature = "redb"))]
+    fn open_home(
+        home: &Home,
+        manifest: &Manifest,
+        unlock: Arc<UnlockKey>,
+        rng: impl CryptoRng + Send + 'static,
+        between: &dyn Fn(Box<dyn Disk>) -> Box<dyn Disk>,
+    ) -> Result<Self, StoreError> {
         let keys = manifest.unlock_with(&unlock)?;
         let kind = manifest
             .backend()
@@ -250,7 +289,7 @@ impl Store {
         if home.mark(keys.store_id()).is_some_and(|mark| mark > last) {
             return Err(StoreError::Damaged("the last commits are missing"));
         }
-        home.tidy(&manifest)?;
+        home.tidy(manifest)?;
         lock(&store.0.state).place = Some(renew::Renewable {
             place: home.place(),
             kind,
@@ -755,7 +794,12 @@ impl Inner {
             let mut state = lock(&self.state);
             // A renewal may have failed, or the store been closed, while this waited.
             let live = self.live();
-            match self.ready().and_then(|()| live.batch(&mut state, changes)) {
+            let batch = self.ready().and_then(|()| {
+                // A generator that gives up leaves the digest half counted: the error poisons.
+                catch_unwind(AssertUnwindSafe(|| live.batch(&mut state, changes)))
+                    .unwrap_or(Err(StoreError::Internal("a batch could not be sealed")))
+            });
+            match batch {
                 Ok((batch, written)) => {
                     let batch = if lazy { batch.lazy() } else { batch };
                     live.backend.submit(batch, done);

@@ -8,8 +8,10 @@ use sprag_session::{Device, Env, MessageId};
 use sprag_store::{Changes, Rows, Staged, Store, StoreError};
 use sprag_wire::{DeviceAddress, UserId};
 
+use crate::durable::{Durable, Watch};
 use crate::notifier::Notifier;
-use crate::pending::{Completer, Pending};
+use crate::pending::Pending;
+use crate::reopen::Recipe;
 use crate::start::Start;
 use crate::upkeep::Flight;
 use crate::{Error, sys};
@@ -96,103 +98,32 @@ impl std::fmt::Debug for Client {
 
 pub(crate) struct Shared {
     /// `None` once the client is closed.
-    state: Mutex<Option<State>>,
-    /// Held while the store is being closed, so that nobody hears "closed" before it is.
-    closing: Mutex<()>,
+    pub(crate) state: Mutex<Option<State>>,
+    /// Held while the store is being closed, so that nobody hears "closed" before it is, and while it is opened again.
+    pub(crate) closing: Mutex<()>,
     pub(crate) notifier: Notifier,
     /// Upkeep that is under way.
     pub(crate) flight: Arc<Flight>,
-    durable: Arc<Durable>,
+    pub(crate) watch: Arc<Watch>,
     process: u32,
 }
 
 pub(crate) struct State {
-    store: Store,
-    device: Device,
+    pub(crate) store: Store,
+    pub(crate) device: Device,
     surroundings: Surroundings,
-    submitted: u64,
+    pub(crate) submitted: u64,
+    pub(crate) durable: Arc<Durable>,
+    /// How the store is opened again, if it can be.
+    pub(crate) recipe: Option<Recipe>,
+    /// The store was closed to be opened again, which has failed so far.
+    pub(crate) broken: bool,
 }
 
-/// What is on stable storage, and who waits for it.
-#[derive(Default)]
-struct Durable {
-    progress: Mutex<Progress>,
-}
-
-/// What is called when a step is durable, or the store has failed.
-type Wake = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-struct Progress {
-    /// Steps that are durable, in the order submitted.
-    done: u64,
-    failed: Option<StoreError>,
-    waiting: Vec<(u64, Wake)>,
-    /// Counts what `changed` waits for, from 1: whoever has seen nothing yet is to look at once.
-    changes: u64,
-    watching: Vec<Completer<u64>>,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self {
-            done: 0,
-            failed: None,
-            waiting: Vec::new(),
-            changes: 1,
-            watching: Vec::new(),
-        }
-    }
-}
-
-impl Durable {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A step became durable, or the store failed for all.
-    fn finish(&self, step: u64, result: Result<(), StoreError>) {
-        let (ready, watching, changes) = {
-            let mut progress = self.progress();
-            progress.done = progress.done.max(step);
-            if let Err(error) = &result {
-                progress.failed.get_or_insert_with(|| error.clone());
-            }
-            progress.changes += 1;
-            let failed = progress.failed.is_some();
-            let done = progress.done;
-            let (ready, waiting) = std::mem::take(&mut progress.waiting)
-                .into_iter()
-                .partition::<Vec<_>, _>(|(step, _)| failed || *step <= done);
-            progress.waiting = waiting;
-            (
-                ready,
-                std::mem::take(&mut progress.watching),
-                progress.changes,
-            )
-        };
-        for (_, wake) in ready {
-            wake(result.clone());
-        }
-        for completer in watching {
-            completer.complete(Ok(changes));
-        }
-    }
-
-    /// Calls `wake` when the step is durable.
-    fn when(&self, step: u64, wake: Wake) {
-        let now = {
-            let mut progress = self.progress();
-            match (&progress.failed, progress.done >= step) {
-                (Some(error), _) => Err(error.clone()),
-                (None, true) => Ok(()),
-                (None, false) => {
-                    progress.waiting.push((step, wake));
-                    return;
-                }
-            }
-        };
-        wake(now);
-    }
+/// What a step's result waits for.
+pub(crate) struct Ticket {
+    durable: Arc<Durable>,
+    number: u64,
 }
 
 /// Everything that a step may use.
@@ -219,7 +150,12 @@ impl Shared {
             // The lock may be held for ever by a thread that does not exist here.
             return Err(Error::forked());
         }
-        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        self.state.lock().or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            Self::recover(&mut state)?;
+            self.state.clear_poison();
+            Ok(state)
+        })
     }
 
     /// One step: staged, submitted, and its result handed out when it is durable.
@@ -229,16 +165,16 @@ impl Shared {
         step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
     ) -> Pending<T> {
         match self.submit(write, step) {
-            Ok((number, result)) => self.when(number, result),
+            Ok((ticket, result)) => self.when(ticket, result),
             Err(error) => Pending::ready(self.notifier.clone(), Err(error)),
         }
     }
 
     /// The result of a step, when that is durable.
-    pub(crate) fn when<T: Send + 'static>(&self, number: u64, result: T) -> Pending<T> {
+    pub(crate) fn when<T: Send + 'static>(&self, ticket: Ticket, result: T) -> Pending<T> {
         let (completer, pending) = Pending::new(self.notifier.clone());
-        self.durable.when(
-            number,
+        ticket.durable.when(
+            ticket.number,
             Box::new(move |durable| {
                 completer.complete(durable.map(|()| result).map_err(Error::from))
             }),
@@ -256,11 +192,11 @@ impl Shared {
         &self,
         write: Write,
         step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
-    ) -> Result<(u64, T), Error> {
+    ) -> Result<(Ticket, T), Error> {
         let mut guard = self.state()?;
         let state = guard.as_mut().ok_or_else(Error::closed)?;
         // What failed was another step's: of this one nothing is in doubt, not even whether its input was good.
-        if self.durable.progress().failed.is_some() {
+        if state.broken || state.durable.has_failed() {
             return Err(StoreError::Poisoned.into());
         }
         let State {
@@ -268,7 +204,13 @@ impl Shared {
             device,
             surroundings,
             submitted,
+            durable,
+            ..
         } = state;
+        let ticket = |number| Ticket {
+            durable: durable.clone(),
+            number,
+        };
         let mut rows = Staged::new(&*store);
         let now = surroundings.clock.now();
         let env = Env::new(now, &mut surroundings.rng);
@@ -285,28 +227,32 @@ impl Shared {
         let changes = rows.into_changes();
         if changes.is_empty() {
             // A read sees what was submitted; it is told when that is durable.
-            return Ok((*submitted, result));
+            return Ok((ticket(*submitted), result));
         }
         if write.get() == Write::Lazy {
             store.submit_lazy(changes)?;
-            return Ok((0, result));
+            return Ok((ticket(0), result));
         }
         *submitted += 1;
         let number = *submitted;
-        let durable = self.durable.clone();
+        let ticket = ticket(number);
+        let durable = durable.clone();
         store.submit(
             changes,
             Box::new(move |outcome| durable.finish(number, outcome.map(|_| ()))),
         );
-        Ok((number, result))
+        Ok((ticket, result))
     }
 
     /// The store, for what is done beside the steps.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn store(&self) -> Result<Store, Error> {
         let state = self.state()?;
-        let store = state.as_ref().map(|state| state.store.clone());
-        store.ok_or_else(Error::closed)
+        match state.as_ref() {
+            None => Err(Error::closed()),
+            Some(state) if state.broken => Err(StoreError::Poisoned.into()),
+            Some(state) => Ok(state.store.clone()),
+        }
     }
 
     /// Whether the anchor is out of reach; `None` if there is none.
@@ -327,16 +273,7 @@ impl Shared {
             Err(error) => completer.complete(Err(error)),
             Ok(state) if state.is_none() => completer.complete(Err(Error::closed())),
             // Held meanwhile: a close must find all who watch.
-            Ok(_state) => {
-                let mut progress = self.durable.progress();
-                if progress.changes > since {
-                    let changes = progress.changes;
-                    drop(progress);
-                    completer.complete(Ok(changes));
-                } else {
-                    progress.watching.push(completer);
-                }
-            }
+            Ok(_state) => self.watch.since(since, completer),
         }
         pending
     }
@@ -347,10 +284,9 @@ impl Shared {
             return Pending::ready(notifier, Err(Error::forked()));
         }
         let _closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = match self.state() {
-            Ok(mut state) => state.take(),
-            Err(error) => return Pending::ready(notifier, Err(error)),
-        };
+        // Also what a panic left is closed.
+        let taken = (self.state.lock())
+            .map_or_else(|left| left.into_inner().take(), |mut state| state.take());
         let Some(state) = taken else {
             return Pending::ready(notifier, Ok(()));
         };
@@ -364,8 +300,7 @@ impl Shared {
         let mut rows = Staged::new(&store);
         device.write_counts(&mut rows, surroundings.clock.now());
         let counts = rows.into_changes();
-        let watching = std::mem::take(&mut self.durable.progress().watching);
-        for watcher in watching {
+        for watcher in self.watch.take() {
             watcher.complete(Err(Error::closed()));
         }
         // With a store that has failed they are lost; it says so itself.
@@ -400,23 +335,38 @@ impl Client {
     }
 
     pub(crate) fn assemble(store: Store, device: Device, surroundings: Surroundings) -> Self {
+        let watch: Arc<Watch> = Arc::default();
         let state = State {
             store,
             device,
             surroundings,
             submitted: 0,
+            durable: Durable::new(watch.clone()),
+            recipe: None,
+            broken: false,
         };
         let shared = Shared {
             state: Mutex::new(Some(state)),
             closing: Mutex::default(),
             notifier: Notifier::new(),
             flight: Arc::default(),
-            durable: Arc::default(),
+            watch,
             process: sys::process(),
         };
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// A client whose store can be opened again.
+    #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+    pub(crate) fn with_recipe(self, recipe: Recipe) -> Self {
+        let mut state = (self.shared.state.lock()).unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = &mut *state {
+            state.recipe = Some(recipe);
+        }
+        drop(state);
+        self
     }
 
     pub(crate) fn with_device<T>(&self, read: impl FnOnce(&Device) -> T) -> Result<T, Error> {

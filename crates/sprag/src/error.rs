@@ -61,7 +61,7 @@ pub enum Action {
     Retry,
     /// The user decides.
     AskUser(Question),
-    /// Drop this client, look at the cause, and open the store again.
+    /// Look at the cause, then open the store again with [`Client::reopen`](crate::Client::reopen).
     Reopen,
     /// A newer version of the program is needed.
     Update,

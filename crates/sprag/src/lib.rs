@@ -41,6 +41,7 @@
 
 mod client;
 mod diagnose;
+mod durable;
 mod error;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 mod guard;
@@ -49,6 +50,7 @@ mod notifier;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 mod open;
 mod pending;
+mod reopen;
 mod start;
 mod sys;
 mod types;

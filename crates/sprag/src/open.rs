@@ -12,6 +12,7 @@ use crate::client::{Client, Write};
 use crate::guard::OpenOptions;
 use crate::notifier::Notifier;
 use crate::pending::Pending;
+use crate::reopen::Recipe;
 use crate::start::Start;
 use crate::{Error, Surroundings, sys};
 
@@ -224,7 +225,23 @@ fn open(
         return Err(Error::other_user());
     }
     options.guard(&store, &mut device, &mut surroundings)?;
-    Ok(Client::assemble(store, device, surroundings))
+    Ok(Client::assemble(store, device, surroundings).with_recipe(again(options)))
+}
+
+/// How the client comes to its store again: by the same key, under the same guard.
+fn again(options: &OpenOptions) -> Recipe {
+    let anchor = options.anchor.clone();
+    Arc::new(move |store| {
+        let store = store.reopen(sys::rng())?;
+        match &anchor {
+            Some(anchor) => {
+                store.guard(Arc::clone(anchor))?;
+            }
+            None if store.is_guarded()? => return Err(Error::anchor_needed()),
+            None => {}
+        }
+        Ok(store)
+    })
 }
 
 fn create(
@@ -242,7 +259,7 @@ fn create(
         Some(kind) => Store::create_in_with(directory, key, kind, sys::rng(), first)?,
     };
     options.guard(&store, &mut device, &mut surroundings)?;
-    Ok(Client::assemble(store, device, surroundings))
+    Ok(Client::assemble(store, device, surroundings).with_recipe(again(options)))
 }
 
 /// How a client comes to its store.

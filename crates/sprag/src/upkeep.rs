@@ -9,7 +9,7 @@ use sprag_session::{CLOCK_BACK_MS, Upkept};
 pub use sprag_session::{ClockInDoubt, UpkeepSettings};
 
 use crate::Error;
-use crate::client::{Client, Shared, Write};
+use crate::client::{Client, Shared, Ticket, Write};
 use crate::pending::{Completer, Pending};
 use crate::start::Start;
 #[cfg(not(target_family = "wasm"))]
@@ -98,8 +98,8 @@ impl Drop for Flying {
 }
 
 impl Shared {
-    /// All steps that are due, and the number of the last one. Other steps pass between them.
-    fn upkeep_steps(&self, settings: &UpkeepSettings) -> Result<(u64, Upkept), Error> {
+    /// All steps that are due, and what the last one waits for. Other steps pass between them.
+    fn upkeep_steps(&self, settings: &UpkeepSettings) -> Result<(Ticket, Upkept), Error> {
         let (mut number, mut upkept) = self.submit(Write::Durable, |mut step| {
             Ok(step.device.maintain(step.rows, &mut step.env, settings)?)
         })?;

@@ -31,7 +31,7 @@ pub(super) struct Renewable {
     pub(super) kind: BackendKind,
     pub(super) keys: StoreKeys,
     pub(super) slot: KeySlot,
-    pub(super) unlock: UnlockKey,
+    pub(super) unlock: Arc<UnlockKey>,
     pub(super) begun: Begun,
 }
 
@@ -90,7 +90,7 @@ impl Inner {
         let fresh = key.map(|key| key.new_slot(rng)).transpose()?;
         let (slot, unlock) = match &fresh {
             Some((slot, unlock)) => (slot, unlock),
-            None => (&place.slot, &place.unlock),
+            None => (&place.slot, &*place.unlock),
         };
         let begun = Begun {
             sequence: meta.sequence,
@@ -135,7 +135,7 @@ impl Inner {
         place.begun = begun;
         if let Some((slot, unlock)) = fresh {
             place.slot = slot;
-            place.unlock = unlock;
+            place.unlock = Arc::new(unlock);
         }
         drop(shut);
         drop(state);
