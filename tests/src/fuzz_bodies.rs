@@ -12,6 +12,7 @@ use sprag_crypto::{
     TranscriptHash,
 };
 use sprag_directory::{Directory, MemoryStorage, ServerEpoch};
+use sprag_keys::{Key, KeyId, KeyRing, KeyVersion, RingSeal};
 use sprag_ratchet::{
     DecryptError, EncryptedMessage, Limits, NoSkippedKeys, ReceivedMessage, SaltSource, Session,
 };
@@ -38,6 +39,7 @@ pub const BODIES: &[Body] = &[
     ("verify", verify),
     ("receive", receive),
     ("converse", crate::model::converse),
+    ("key_ring", key_ring),
     ("vault_header", vault_bodies::vault_header),
     ("vault_open", vault_bodies::vault_open),
     ("vault_stream", vault_bodies::vault_stream),
@@ -134,6 +136,49 @@ pub fn decode_record(data: &[u8]) {
         assert_eq!(again.old_chains.as_slice(), old_chains);
     }
 }
+
+/// A key ring, sealed or not, and the journal of a rotation: what reads is what would be written. As they stand, and over
+/// ones that read.
+pub fn key_ring(data: &[u8]) {
+    let [ring, sealed, journal] = key_records();
+    for bytes in [data.to_vec(), mixed(ring, data)] {
+        if let Ok(ring) = KeyRing::from_bytes(&bytes) {
+            assert_eq!(ring.to_bytes().as_slice(), bytes);
+        }
+    }
+    for bytes in [data.to_vec(), mixed(journal, data)] {
+        if let Some(again) = sprag_keys::reread_journal(&bytes) {
+            assert_eq!(again, bytes);
+        }
+    }
+    let key = Key::raw([1; 32]);
+    let _ = RingSeal::open(data, &key);
+    let changed = mixed(sealed, data);
+    assert_eq!(RingSeal::open(&changed, &key).is_ok(), changed == *sealed);
+}
+
+/// A ring with a version in each state; the same sealed; a journal.
+fn key_records() -> &'static [Vec<u8>; 3] {
+    static RECORDS: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
+    RECORDS.get_or_init(|| {
+        let mut rng = ChaCha20Rng::from_seed([3; 32]);
+        let id = KeyId::new("main").expect("a name");
+        let mut ring = KeyRing::new();
+        ring.create(&id, &mut rng, 1).expect("a new name");
+        ring.rotate(&id, &mut rng, 2).expect("a name");
+        ring.rotate(&id, &mut rng, 3).expect("a name");
+        let destroyed = ring.destroy(&id, KeyVersion::FIRST, 4);
+        destroyed.expect("a retired version");
+        let seal = RingSeal::new(&Key::raw([1; 32]), &mut rng).expect("a key");
+        let sealed = seal.seal(&ring, &mut rng);
+        let journal = hex::decode(JOURNAL).expect("hexadecimal");
+        [ring.to_bytes().to_vec(), sealed, journal]
+    })
+}
+
+/// A journal, from the golden test of sprag-keys.
+const JOURNAL: &str = "53504b4a0103046d61696e00000007000000020000000000000005000000000000000400000000000000\
+                       030000000000000001000000000000000901000378797a";
 
 /// Texts that people type or scan.
 pub fn decode_text(data: &[u8]) {

@@ -1,7 +1,7 @@
 //! Keys in JSON, without copies that nobody wipes.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+#[cfg(feature = "aws-kms")]
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 

@@ -150,8 +150,12 @@ impl RingSeal {
         Ok((seal, ring))
     }
 
-    /// Opens what was sealed with this very seal.
-    pub(crate) fn reopen(&self, sealed: &[u8]) -> Result<KeyRing, RingFileError> {
+    /// Opens what was sealed with this very seal, without asking the opener again.
+    ///
+    /// # Errors
+    ///
+    /// [`RingFileError::Replaced`] if it was sealed with another; [`RingFileError`].
+    pub fn reopen(&self, sealed: &[u8]) -> Result<KeyRing, RingFileError> {
         let (head, _, sealed) = split(sealed)?;
         if head != self.head {
             return Err(RingFileError::Replaced);
