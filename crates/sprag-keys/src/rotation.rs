@@ -112,7 +112,7 @@ impl<J: Journal> RotationJob<J> {
 
     /// Does the next records. `rng` makes a generator for each of them; each draws what the sealer draws.
     ///
-    /// After [`Progress::Finished`] it does nothing more. After [`Progress::Blocked`] it begins another pass.
+    /// After [`Progress::Finished`] it does nothing more, until [`look_again`](Self::look_again). After [`Progress::Blocked`] it begins another pass.
     ///
     /// # Errors
     ///
@@ -203,6 +203,24 @@ impl<J: Journal> RotationJob<J> {
                 return Ok(progress);
             }
         }
+    }
+
+    /// Lets a finished or blocked job begin another pass, to see what was written meanwhile: before old versions are
+    /// destroyed, say. A running job goes on as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError::Journal`]; the job is as it was.
+    pub fn look_again(&mut self) -> Result<(), RotationError> {
+        if self.state.phase == Phase::Running {
+            return Ok(());
+        }
+        let mut next = self.state.clone();
+        next.begin_pass();
+        let saved = self.journal.save(&next.to_bytes());
+        saved.map_err(RotationError::Journal)?;
+        self.state = next;
+        Ok(())
     }
 
     /// How far the job is.

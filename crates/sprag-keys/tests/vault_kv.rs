@@ -285,6 +285,32 @@ fn a_key_lives_and_dies_in_a_real_server() {
 }
 
 #[test]
+#[ignore = "needs a server: cargo xtask ci kms"]
+fn a_real_server_is_spoken_to_through_tls_if_its_authority_is_trusted() {
+    let server = server::Python::start("tls");
+    let [authority]: [String; 1] = server.words().try_into().unwrap();
+    let trusting = |roots: Option<Vec<u8>>| {
+        let mut config = VaultConfig::new(&server.address);
+        config.roots = roots;
+        VaultKv::new(&config, || Ok(Zeroizing::new("root".to_owned()))).unwrap()
+    };
+    let authority = std::fs::read(authority).unwrap();
+    let vault = trusting(Some(authority));
+    let made = vault.create(&id("main"), &mut rng(1)).unwrap();
+    assert_eq!(
+        vault.current(&id("main")).unwrap().as_bytes(),
+        made.as_bytes()
+    );
+    let stranger = trusting(None);
+    let error = stranger.current(&id("main")).unwrap_err();
+    assert!(matches!(error, SourceError::Unavailable(_)), "{error:?}");
+    let other = include_bytes!("server/other-authority.pem").to_vec();
+    let stranger = trusting(Some(other));
+    let error = stranger.current(&id("main")).unwrap_err();
+    assert!(matches!(error, SourceError::Unavailable(_)), "{error:?}");
+}
+
+#[test]
 fn of_two_that_rotate_at_once_one_is_told() {
     let (_server, vault) = documented();
     let main = id("main");
