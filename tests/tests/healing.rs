@@ -288,3 +288,24 @@ fn nothing_is_left_behind_when_all_is_healed() {
         });
     }
 }
+
+#[test]
+fn request_is_the_first_thing_said_on_the_fresh_session() {
+    let (mut world, alice, bob) = friends(11);
+    lose(&mut world, bob, alice);
+    world.send(alice, "bob", b"unreadable");
+    world.work(alice);
+    // Bob has something to say, which waits for a session, before he hears that one is lost.
+    world.send(bob, "alice", b"meanwhile");
+    world.poll(bob);
+    world.work(bob);
+    let waiting = world.waiting(alice);
+    assert_eq!(waiting.len(), 2);
+    world.receive(alice, &waiting[0].1);
+    let events = world.client(alice).events(0).unwrap();
+    let asked = |event: &sprag::NumberedEvent| matches!(event.event, Event::SentAgain { .. });
+    assert!(events.iter().any(asked));
+    world.settle();
+    assert!(world.heard(alice).contains(&said("bob", "meanwhile")));
+    assert!(world.heard(bob).contains(&said("alice", "unreadable")));
+}

@@ -756,3 +756,60 @@ fn upkeep_says_what_it_did_and_confirms_no_other_time() {
     let message = &json(&world.online("bob", &["receive", "--json"]))[0];
     assert_eq!(message["text"], "hello");
 }
+
+#[test]
+fn health_is_told_to_people_and_programs_and_quiet_mode_is_remembered() {
+    let world = World::with_server();
+    ok(&world.online("alice", &["send", "bob", "hello"]));
+    ok(&world.online("bob", &["receive"]));
+    ok(&world.online("bob", &["send", "alice", "hello yourself"]));
+    ok(&world.online("alice", &["receive"]));
+    let health = &json(&world.offline("alice", &["health", "--json"]))[0];
+    assert_eq!(health["type"], "health");
+    assert_eq!(health["current_sessions"], 1);
+    assert_eq!(health["opened"], 1);
+    assert_eq!(health["refused"], serde_json::json!({}));
+    assert_eq!(health["quiet"], false);
+    let text = ok(&world.offline("alice", &["health"]));
+    assert!(
+        text.contains("frames     1 opened; refused: none"),
+        "{text}"
+    );
+
+    let quiet = ok(&world.offline("alice", &["quiet", "on"]));
+    assert_eq!(quiet, "quiet mode is on\n");
+    assert_eq!(
+        json(&world.offline("alice", &["quiet", "--json"]))[0]["quiet"],
+        true
+    );
+    assert_eq!(
+        ok(&world.offline("alice", &["quiet", "off"])),
+        "quiet mode is off\n"
+    );
+    ends(&world.offline("alice", &["quiet", "perhaps"]), 2);
+}
+
+#[test]
+fn reset_replaces_the_session_and_the_talk_goes_on() {
+    let world = World::with_server();
+    ok(&world.online("alice", &["send", "bob", "hello"]));
+    ok(&world.online("bob", &["receive"]));
+    ok(&world.online("bob", &["send", "alice", "hello yourself"]));
+    ok(&world.online("alice", &["receive"]));
+    ok(&world.online("alice", &["reset", "bob"]));
+    ok(&world.online("bob", &["receive"]));
+    let health = &json(&world.offline("bob", &["health", "--json"]))[0];
+    assert_eq!(
+        (&health["current_sessions"], &health["retired_sessions"]),
+        (&1.into(), &1.into())
+    );
+    ok(&world.online("bob", &["send", "alice", "on the new one"]));
+    let text = ok(&world.online("alice", &["receive"]));
+    assert!(text.contains("on the new one"), "{text}");
+    assert_eq!(
+        json(&world.offline("alice", &["health", "--json"]))[0]["resets"],
+        0
+    );
+    // Nobody is reset whom the server has not shown.
+    ends(&world.online("alice", &["reset", "nobody"]), 7);
+}

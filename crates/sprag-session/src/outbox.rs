@@ -20,6 +20,9 @@ pub const OUTBOX: u32 = 10_000;
 /// Sent messages stay available for this long, unless all devices have said that they received them. Seven days.
 pub const OUTBOX_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
+/// A request of 64 salts takes less, in bytes.
+const REQUEST_BYTES: u32 = 1_500;
+
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -414,7 +417,19 @@ impl Device {
             return Ok(());
         }
         let owner = tables::device_owner(to);
-        for (sequence, number) in waiting(rows, &tables::waits_for_session(&owner, None))? {
+        let mut waits = waiting(rows, &tables::waits_for_session(&owner, None))?;
+        // What could not be read is asked for first ("The protocol", §9).
+        let mut requests = Vec::new();
+        for (sequence, _) in &waits {
+            if let Some(outgoing) = Outgoing::load(rows, *sequence)?
+                && outgoing.length <= REQUEST_BYTES
+                && matches!(outgoing.content(rows)?.body(), Body::Retry(_))
+            {
+                requests.push(*sequence);
+            }
+        }
+        waits.sort_by_key(|(sequence, _)| !requests.contains(sequence));
+        for (sequence, number) in waits {
             // If it cannot be encrypted after all, it waits anew.
             rows.delete(tables::waits_for_session(&owner, Some(sequence)));
             let number = u32::from_be_bytes(number.as_slice().try_into().unwrap_or_default());
