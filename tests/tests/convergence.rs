@@ -346,3 +346,22 @@ fn clock_that_jumps_back_holds_up_no_heal() {
         heard(&world, alice, "put off", 1);
     }
 }
+
+#[test]
+fn handshake_of_a_clock_that_was_ahead_does_not_stay_pending_for_ever() {
+    let mut world = World::new(90);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let ahead = 400 * 86_400_000_u64;
+    world.wait(ahead);
+    let before = traffic(&world);
+    say(&mut world, alice, "bob", "never arrives", 1);
+    for (id, _) in world.waiting(bob) {
+        world.forget(bob, &id);
+    }
+    world.wait(0_u64.wrapping_sub(ahead));
+    // Nobody knows how old that handshake is: its bundle may have been stale.
+    say(&mut world, alice, "bob", "arrives", 1);
+    world.settle();
+    heard(&world, bob, "arrives", 1);
+    assert_eq!(since(&world, before).sessions, 2);
+}
