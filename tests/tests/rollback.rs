@@ -564,6 +564,48 @@ fn guarded_profile_opens_with_its_own_anchor_or_when_the_guard_is_ended() {
     scene.try_open("alice", 10, Client::options()).unwrap();
 }
 
+/// An anchor that answers once and then no more: whoever asked it dies, as far as it is concerned.
+struct Once(FileAnchor, AtomicBool);
+
+impl Anchor for Once {
+    fn read(&self) -> Result<Option<AnchorRecord>, AnchorError> {
+        if self.1.swap(true, Ordering::SeqCst) {
+            return Err(AnchorError::unreachable(std::io::Error::from(
+                std::io::ErrorKind::BrokenPipe,
+            )));
+        }
+        self.0.read()
+    }
+
+    fn write(&self, _: &AnchorRecord) -> Result<(), AnchorError> {
+        panic!("nothing was read before this")
+    }
+}
+
+#[test]
+fn decision_that_the_anchor_does_not_hear_of_is_safe_already_and_asked_for_again() {
+    let (mut scene, alice) = begun();
+    alice.close().unwrap();
+    scene.copy("alice", "copy");
+    scene.guarded("alice", 3).unwrap().close().unwrap();
+    let once = Once(
+        FileAnchor::new(scene.path("anchor")),
+        AtomicBool::new(false),
+    );
+    let options = Client::options().anchor(once);
+    let options = options.after_rollback(AfterRollback::NewSessions);
+    let restored = scene.try_open("copy", 4, options).unwrap();
+    assert_eq!(restored.anchor().unwrap(), Standing::OutOfReach);
+    // What it does from here on is safe.
+    scene.talk(&restored, "two");
+    restored.close().unwrap();
+    assert!(is_rolled_back(scene.guarded("copy", 5)));
+    let restored = scene.anew("copy", 6);
+    scene.talk(&restored, "three");
+    assert!(!scene.seeds_repeat());
+    scene.check_nonces();
+}
+
 #[test]
 fn copy_that_is_set_back_twice_gives_no_id_twice() {
     let (mut scene, alice) = begun();

@@ -668,6 +668,7 @@ mod tests {
         }
 
         fn restore(&mut self, who: usize, copy: usize, both: bool) {
+            let copy = copy % self.copies.len().max(1);
             let Some((disk, told)) = self.copies.get(copy).cloned() else {
                 return;
             };
