@@ -420,15 +420,27 @@ impl World {
     /// # Errors
     /// Why it does not open.
     pub fn open_rows(&mut self, who: Who, rows: Loaded) -> Result<Client, sprag::Error> {
+        let store = self.store_over(who, rows)?;
+        let user = self.parties[who.0].user.clone();
+        let surroundings = self.surroundings(&user);
+        Client::with_store(store, &user, surroundings)
+    }
+
+    /// A store over other rows than a device's own, under its keys. Only in memory.
+    ///
+    /// # Errors
+    /// Why it does not open.
+    pub fn store_over(
+        &mut self,
+        who: Who,
+        rows: Loaded,
+    ) -> Result<Store, sprag::store::StoreError> {
         let Home::Memory(_, keys) = &self.parties[who.0].home else {
             panic!("a world in memory");
         };
         let keys = StoreKeys::generate(&mut ChaCha20Rng::from_seed(*keys));
-        let image = Image::load(Shelf::of(rows)).map_err(sprag::store::StoreError::from)?;
-        let store = Store::open_over(image, &keys, drawn(&mut self.rng))?;
-        let user = self.parties[who.0].user.clone();
-        let surroundings = self.surroundings(&user);
-        Client::with_store(store, &user, surroundings)
+        let image = Image::load(Shelf::of(rows))?;
+        Store::open_over(image, &keys, drawn(&mut self.rng))
     }
 
     /// The client of a device that is switched on.

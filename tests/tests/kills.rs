@@ -51,8 +51,12 @@ const KILLS: usize = 300;
 /// making a profile takes on this machine.
 const LIFETIME: u64 = 3;
 
-/// Each life begins an hour after the one before: what is allowed a few times a day becomes allowed again.
-const LIFE_MS: u64 = 3_600_000;
+/// Each life begins four hours after the one before: prekeys become old, and what is allowed a few times a day becomes
+/// allowed again.
+const LIFE_MS: u64 = 4 * 3_600_000;
+
+/// After so many lives everything is brought to its end, before messages are too old to be sent again.
+const SETTLED: usize = 25;
 
 const USERS: [&str; 2] = ["alice", "bob"];
 
@@ -401,6 +405,12 @@ impl<'s> Talker<'s> {
         self.client = open(&self.home, self.user, &said, self.life).0;
     }
 
+    /// Rotates prekeys when they are a week old, deletes old ones, and renews the store when it is due.
+    fn maintain(&mut self) {
+        self.client.maintain().expect("maintained");
+        self.journal.say("maintained");
+    }
+
     fn ask_for_state(&mut self) {
         let state = self.server.state(&self.address).unwrap();
         self.client.supply_pre_key_state(&state).expect("state");
@@ -422,13 +432,20 @@ impl<'s> Talker<'s> {
                 }
             },
             37 => self.restart(),
-            38 => self.client.expire().expect("expired"),
+            38 => match self.below(4) {
+                0 => {
+                    self.client.replace_pre_keys().expect("replaced");
+                    self.journal.say("replaced");
+                }
+                _ => self.maintain(),
+            },
             _ => self.ask_for_state(),
         }
     }
 
     /// Until nothing moves any more.
     fn settle(&mut self) -> usize {
+        self.maintain();
         self.ask_for_state();
         let before = Journal::path(&self.home, self.user);
         let before = fs::metadata(before).unwrap().len();
@@ -832,10 +849,11 @@ fn kill_talkers(mode: &str, kills: usize, seed: u64) -> BTreeMap<String, usize> 
             killer.check_client(user);
         }
         killer.check_keys();
-        if kill % 50 == 0 || kill == kills {
+        if kill % SETTLED == 0 || kill == kills {
             killer.settle();
             killer.check_keys();
             killer.check_settled();
+            println!("{mode}: {kill} of {kills} kills, all well");
         }
     }
     killer.report(mode, kills)

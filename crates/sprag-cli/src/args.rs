@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Store(StoreArgs),
     /// Go on with a profile that was set back: `store_rolled_back`
     RolledBack(RolledBackArgs),
+    /// Examine a profile that nobody has open, explain what is wrong, and repair what can be repaired
+    Doctor(DoctorArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
     /// Print what lets a shell complete the arguments of this program
@@ -291,6 +293,16 @@ pub(crate) struct DiagnoseArgs {
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Say what would be repaired; with --yes, copy the profile aside and do it
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Do it
+    #[arg(long, requires = "repair")]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -137,7 +137,9 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
         "wrong_key" => "try again with the right passphrase or --key-file",
         "key_unreadable" => "look at the file of --key-file: it must be there, and yours alone",
         "store_in_use" => "wait for the other program, or end it",
-        "store_damaged" => "make a new profile; this one may not be believed any more",
+        "store_damaged" => {
+            "run `sprag doctor`: it says what is wrong, and whether it can be repaired"
+        }
         "store_rolled_back" => {
             "if no other copy of this profile is in use: `sprag rolled-back --new-sessions`"
         }

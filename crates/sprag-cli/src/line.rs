@@ -1,8 +1,10 @@
 //! Results: what commands give, and what programs read as JSON.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
+use sprag::doctor::{Checkup, Remedy, Repaired};
 use sprag::{CopyStatus, Diagnosis, Event, Finding, Health, Message, Refusal, Status, Task};
 use zeroize::Zeroizing;
 
@@ -89,6 +91,21 @@ pub(crate) enum Line {
         findings: Vec<FindingLine>,
         clock_behind: Option<String>,
         clock_behind_ms: Option<u64>,
+    },
+    Found {
+        code: &'static str,
+        severity: &'static str,
+        explanation: String,
+        remedy: Option<&'static str>,
+    },
+    Examined {
+        findings: usize,
+        damaged: bool,
+        remedies: Vec<&'static str>,
+    },
+    Repaired {
+        done: Vec<&'static str>,
+        aside: PathBuf,
     },
     Step {
         text: String,
@@ -259,6 +276,29 @@ impl Line {
             hex: hex::encode(task_bytes(task)),
             file,
         })
+    }
+
+    /// What was found, one by one, and then what it comes to.
+    pub(crate) fn checkup(checkup: &Checkup) -> Vec<Self> {
+        let findings = checkup.findings.iter().map(|finding| Self::Found {
+            code: finding.code,
+            severity: finding.severity.name(),
+            explanation: finding.explanation.clone(),
+            remedy: finding.remedy.map(Remedy::explanation),
+        });
+        let whole = Self::Examined {
+            findings: checkup.findings.len(),
+            damaged: checkup.is_damaged(),
+            remedies: explained(&checkup.remedies),
+        };
+        findings.chain([whole]).collect()
+    }
+
+    pub(crate) fn repaired(repaired: &Repaired) -> Self {
+        Self::Repaired {
+            done: explained(&repaired.done),
+            aside: repaired.aside.clone(),
+        }
     }
 
     pub(crate) fn health(health: &Health) -> Self {
@@ -453,4 +493,8 @@ fn secret<S: Serializer>(
     text.as_ref()
         .map(|text| text.as_str())
         .serialize(serializer)
+}
+
+fn explained(remedies: &[Remedy]) -> Vec<&'static str> {
+    remedies.iter().map(|remedy| remedy.explanation()).collect()
 }

@@ -172,6 +172,40 @@ fn text(line: &Line) -> String {
              {inbox} messages to read\n"
         ),
         Line::Health(health) => health_text(health),
+        Line::Found {
+            code,
+            severity,
+            explanation,
+            remedy,
+        } => {
+            let remedy = remedy.map(|remedy| format!("         repair: {remedy}\n"));
+            let explanation = printable(explanation);
+            format!(
+                "{severity:<8} {explanation} ({code})\n{}",
+                remedy.unwrap_or_default()
+            )
+        }
+        Line::Examined {
+            damaged, remedies, ..
+        } => match (damaged, remedies.is_empty()) {
+            (false, true) => "nothing is missing\n".to_owned(),
+            (false, false) => {
+                "nothing is missing; something can be put right: --repair\n".to_owned()
+            }
+            (true, false) => {
+                "the profile is damaged, and can be repaired whole: --repair\n".to_owned()
+            }
+            (true, true) => {
+                "the profile is damaged, and nothing is left to repair it by\n".to_owned()
+            }
+        },
+        Line::Repaired { done, aside } => {
+            let done = done.iter().map(|done| format!("done: {done}\n"));
+            let aside = printable(&aside.display().to_string());
+            std::iter::once(format!("copied aside to {aside}\n"))
+                .chain(done)
+                .collect()
+        }
         Line::Quiet { quiet } => format!("quiet mode is {}\n", if *quiet { "on" } else { "off" }),
         Line::Maintained {
             rotated,

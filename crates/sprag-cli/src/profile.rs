@@ -112,6 +112,17 @@ impl Profile {
     }
 }
 
+/// The store of the profile that the options name, which is there.
+pub(crate) fn existing_store(global: &Global) -> Result<PathBuf, CliError> {
+    let home = home(global)?;
+    let store = home.join(STORE);
+    if store.exists() {
+        Ok(store)
+    } else {
+        Err(CliError::NoProfile(home))
+    }
+}
+
 fn home(global: &Global) -> Result<PathBuf, CliError> {
     match &global.home {
         Some(home) => Ok(home.clone()),

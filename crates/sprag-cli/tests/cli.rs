@@ -813,3 +813,73 @@ fn reset_replaces_the_session_and_the_talk_goes_on() {
     // Nobody is reset whom the server has not shown.
     ends(&world.online("alice", &["reset", "nobody"]), 7);
 }
+
+#[test]
+fn doctor_explains_damage_and_repairs_it_only_when_told_to() {
+    let world = World::with_files();
+    let doctor = |args: &[&str]| world.offline("alice", &[&["doctor"][..], args].concat());
+    let store = world.path("alice").join("profile");
+    assert_eq!(ok(&doctor(&[])), "nothing is missing\n");
+    let whole = &json(&doctor(&["--json"]))[0];
+    assert_eq!(keys(whole), ["damaged", "findings", "remedies", "type"]);
+    assert_eq!(
+        (&whole["type"], &whole["damaged"]),
+        (&"examined".into(), &false.into())
+    );
+    ends(&doctor(&["--yes"]), 2);
+    ok(&doctor(&["--repair"]));
+
+    fs::remove_file(store.join("MANIFEST")).unwrap();
+    ends(&world.offline("alice", &["status"]), 5);
+    let said = doctor(&["--json"]);
+    ends(&said, 5);
+    let first = String::from_utf8(said.stdout).unwrap();
+    let first: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        keys(&first),
+        ["code", "explanation", "remedy", "severity", "type"]
+    );
+    assert_eq!(first["code"], "manifest_missing");
+    // It says what it would do, and does nothing.
+    let plan = doctor(&["--repair"]);
+    ends(&plan, 6);
+    assert!(
+        String::from_utf8_lossy(&plan.stdout)
+            .contains("put MANIFEST.copy in the place of MANIFEST")
+    );
+    assert!(!store.join("MANIFEST").exists());
+    assert_eq!(fs::read_dir(world.path("alice")).unwrap().count(), 1);
+
+    let done = ok(&doctor(&["--repair", "--yes"]));
+    assert!(
+        done.contains("copied aside to") && done.contains("done: put MANIFEST.copy"),
+        "{done}"
+    );
+    assert!(done.ends_with("nothing is missing\n"), "{done}");
+    ok(&world.offline("alice", &["status"]));
+    assert!(world.path("alice").join("profile.before-repair-1").is_dir());
+}
+
+#[test]
+fn doctor_touches_nothing_that_it_cannot_repair() {
+    let world = World::with_files();
+    let store = world.path("alice").join("profile");
+    let rows = store.join("epoch-00000001/db");
+    fs::write(&rows, b"").unwrap();
+    let said = world.offline("alice", &["doctor", "--repair", "--yes"]);
+    ends(&said, 5);
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(
+        text.contains("rows_file_missing") && text.contains("nothing is left to repair it by"),
+        "{text}"
+    );
+    assert!(String::from_utf8_lossy(&said.stderr).contains("nothing was touched"));
+    assert_eq!(fs::read(&rows).unwrap(), b"");
+    assert_eq!(fs::read_dir(world.path("alice")).unwrap().count(), 1);
+    ends(
+        &bare(&["doctor", "--home", &world.text("nobody")])
+            .output()
+            .unwrap(),
+        2,
+    );
+}

@@ -314,7 +314,7 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
     Ok(())
 }
 
-fn read(bytes: &[u8]) -> Result<Event, StoreError> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Event, StoreError> {
     let mut reader = Reader::new(bytes, VERSION, "event row")?;
     let event = match reader.u8()? {
         1 => Event::IdentityChanged {

@@ -265,7 +265,10 @@ impl Device {
     }
 }
 
-fn read_header(sequence: u64, header: &[u8]) -> Result<(InboxMessage, usize), StoreError> {
+pub(crate) fn read_header(
+    sequence: u64,
+    header: &[u8],
+) -> Result<(InboxMessage, usize), StoreError> {
     let mut reader = Reader::new(header, VERSION, "inbox row")?;
     let message = InboxMessage {
         id: InboxId(sequence),

@@ -41,6 +41,8 @@
 
 mod client;
 mod diagnose;
+#[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+pub mod doctor;
 mod durable;
 mod error;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]

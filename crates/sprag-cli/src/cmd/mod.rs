@@ -5,6 +5,7 @@ mod bundle;
 mod completions;
 mod demo;
 mod diagnose;
+mod doctor;
 mod events;
 mod health;
 mod init;
@@ -38,6 +39,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Store(args) => return store::run(&cli.global, args, output),
         Command::RolledBack(_) => Profile::open_set_back(&cli.global)?,
         Command::Init(args) => Profile::open_or_create(&cli.global, args)?,
+        Command::Doctor(args) => return doctor::run(&cli.global, args, output),
         _ => Profile::open(&cli.global)?,
     };
     let ended = match &cli.command {
@@ -60,6 +62,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::RolledBack(_) => rolled_back::run(&profile, output),
         Command::Store(_)
         | Command::Demo(_)
+        | Command::Doctor(_)
         | Command::Diagnose(_)
         | Command::Completions(_)
         | Command::Man => Ok(Exit::Ok),
