@@ -21,6 +21,9 @@ use sprag::Key;
 use sprag::store::{RowName, Rows, Store};
 use tempfile::TempDir;
 
+/// Names and values.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One profile, with a key file, and what is in it.
 struct Profile(TempDir);
 
@@ -65,7 +68,7 @@ impl Profile {
     }
 
     /// All rows, as the layers above see them.
-    fn rows(&self, key: &str) -> BTreeMap<u8, Vec<(Vec<u8>, Vec<u8>)>> {
+    fn rows(&self, key: &str) -> BTreeMap<u8, Pairs> {
         let rng = UnwrapErr(SysRng);
         let store =
             Store::open(self.path("home/profile"), &Key::file(self.path(key)), rng).unwrap();
