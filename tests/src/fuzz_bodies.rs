@@ -7,15 +7,17 @@ use std::sync::OnceLock;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use sprag::{Client, RecoveryKey, Report};
 use sprag_crypto::{
     Features, HandshakeSecret, IdentityKey, KemPublicKey, Mode, RatchetKeyPair, Salt, SessionId,
-    TranscriptHash,
+    TranscriptHash, sha256,
 };
 use sprag_directory::{Directory, MemoryStorage, ServerEpoch};
 use sprag_keys::{Key, KeyId, KeyRing, KeyVersion, RingSeal};
 use sprag_ratchet::{
     DecryptError, EncryptedMessage, Limits, NoSkippedKeys, ReceivedMessage, SaltSource, Session,
 };
+use sprag_session::BackupRecord;
 use sprag_wire::relay::{BundleQuery, BundleReply, ListQuery, ListReply, Lists, PreKeyUpload};
 use sprag_wire::{
     Content, DeviceAddress, Envelope, FrameKind, Handshake, LinkRequest, MessageFrame,
@@ -35,6 +37,7 @@ pub const BODIES: &[Body] = &[
     ("decode_content", decode_content),
     ("decode_record", decode_record),
     ("decode_text", decode_text),
+    ("backup", backup),
     ("serve", serve),
     ("verify", verify),
     ("receive", receive),
@@ -179,6 +182,43 @@ fn key_records() -> &'static [Vec<u8>; 3] {
 /// A journal, from the golden test of sprag-keys.
 const JOURNAL: &str = "53504b4a0103046d61696e00000007000000020000000000000005000000000000000400000000000000\
                        030000000000000001000000000000000901000378797a";
+
+/// A backup's record, a report, a recovery key: what reads says again what it says, and two reports always compare.
+pub fn backup(data: &[u8]) {
+    if let Ok(record) = BackupRecord::decode(data) {
+        let again = record.encode().map(|bytes| bytes.to_vec());
+        assert_eq!(again.ok().as_deref(), Some(data));
+    }
+    let opener = Key::raw([7; 32]);
+    let _ = Client::verify_backup(data, &opener).map(|summary| summary.contacts);
+    // The hash at its end is no secret.
+    if let Some((before, _)) = data.split_last_chunk::<32>() {
+        let hashed = [before, &sha256(&[before])].concat();
+        let _ = Client::verify_backup(&hashed, &opener);
+    }
+    let middle = data.len() / 2;
+    let (a, b) = data.split_at(middle);
+    let reports = [data, a, b].map(|bytes| {
+        let report = Report::parse(bytes).ok();
+        if let Some(report) = &report {
+            assert_eq!(report.encode(), bytes);
+        }
+        let body = bytes.get(..bytes.len().saturating_sub(8)).unwrap_or(&[]);
+        let checked = [body, &sha256(&[body])[..8]].concat();
+        report.or_else(|| Report::parse(&checked).ok())
+    });
+    for one in reports.iter().flatten() {
+        for other in reports.iter().flatten() {
+            assert!(!one.diagnose(other).to_string().is_empty());
+        }
+    }
+    if let Ok(text) = str::from_utf8(data)
+        && let Ok(key) = RecoveryKey::from_text(text)
+    {
+        let again = RecoveryKey::from_text(&key.to_text());
+        assert!(again.is_ok_and(|again| again.as_bytes() == key.as_bytes()));
+    }
+}
 
 /// Texts that people type or scan.
 pub fn decode_text(data: &[u8]) {

@@ -27,7 +27,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sprag::store::{Image, Loaded, Sink, Staged, Store, StoreKeys};
 use sprag::{
-    Client, Failure, InboxId, Key, MessageId, Received, Surroundings, Task, TaskId, Transport,
+    Client, Error, Failure, InboxId, Key, MessageId, Received, Restore, Surroundings, Task, TaskId,
+    Transport,
 };
 use sprag_crypto::{AccountKeyPair, Features, IdentityKeyPair, Salt, sha256};
 use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch};
@@ -419,7 +420,7 @@ impl World {
     ///
     /// # Errors
     /// Why it does not open.
-    pub fn open_rows(&mut self, who: Who, rows: Loaded) -> Result<Client, sprag::Error> {
+    pub fn open_rows(&mut self, who: Who, rows: Loaded) -> Result<Client, Error> {
         let store = self.store_over(who, rows)?;
         let user = self.parties[who.0].user.clone();
         let surroundings = self.surroundings(&user);
@@ -518,6 +519,34 @@ impl World {
             *old = left;
         }
         self.switch_on(who);
+    }
+
+    /// Makes a new device out of a backup. What its server is asked, and answers, comes with its tasks.
+    ///
+    /// # Errors
+    /// Those of `Client::restore`; nothing is left then.
+    pub fn restore(
+        &mut self,
+        user: &str,
+        backup: &[u8],
+        opener: &Key,
+        how: &Restore,
+    ) -> Result<Who, Error> {
+        let mut keys = [0; 32];
+        self.rng.fill_bytes(&mut keys);
+        let home = Home::Memory(Shelf::new(), keys);
+        let store = self.store(&home);
+        let surroundings = self.surroundings(user);
+        let client = Client::restore_with_store(store, backup, opener, how, surroundings)?;
+        let device = DeviceId::new(client.device()?).unwrap();
+        self.note(format!("restore {user}, device {}", device.get()));
+        Ok(self.settle_in(user, device, home, client))
+    }
+
+    /// Switches a device off for good.
+    pub fn lose(&mut self, who: Who) {
+        self.note(format!("lose {}", who.0));
+        self.parties[who.0].client = None;
     }
 
     /// From now on the clocks of a user's devices are wrong by so many milliseconds. It shows when they are opened.
@@ -731,6 +760,9 @@ impl World {
             let mut moved = 0;
             for place in 0..self.parties.len() {
                 let who = Who(place);
+                if self.parties[place].client.is_none() {
+                    continue;
+                }
                 moved += self.work(who) + self.poll(who) + self.read(who);
             }
             quiet = if moved == 0 { quiet + 1 } else { 0 };

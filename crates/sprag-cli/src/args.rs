@@ -94,6 +94,9 @@ pub(crate) enum Command {
     Quiet(QuietArgs),
     /// Look after the profile, once a day: prekeys, what is old, and the store
     Maintain(MaintainArgs),
+    /// Make, look at, or restore a backup of account, trust and memory keys
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Write the last protocol events of this device: times, digests, numbers; no names, no keys
     Report(OutArgs),
     /// Lay the reports of two devices side by side: where and why did they diverge?
@@ -272,6 +275,54 @@ pub(crate) struct MaintainArgs {
     /// Renew the store after so many commits [default: 1000]
     #[arg(long, value_name = "COUNT")]
     pub(crate) renew_after: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Write a backup, and print the recovery key that opens it: once, and nowhere else
+    Create(BackupCreateArgs),
+    /// Open a backup as for a restore, and say what is in it
+    Verify(BackupFileArgs),
+    /// Make a new device of the account in a backup, in an empty --home
+    Restore(BackupRestoreArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupCreateArgs {
+    /// Where to write it; a file that is there is left alone
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// A passphrase opens it, too: SPRAG_BACKUP_PASSPHRASE, or asked for
+    #[arg(long)]
+    pub(crate) passphrase: bool,
+    /// No recovery key: the passphrase alone opens it
+    #[arg(long, requires = "passphrase")]
+    pub(crate) no_recovery_key: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupFileArgs {
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// It is opened with a passphrase (SPRAG_BACKUP_PASSPHRASE, or asked for), not with the recovery key
+    /// (SPRAG_RECOVERY_KEY, or asked for)
+    #[arg(long)]
+    pub(crate) passphrase: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupRestoreArgs {
+    #[command(flatten)]
+    pub(crate) backup: BackupFileArgs,
+    /// The device that made the backup is lost: take it off the account
+    #[arg(long)]
+    pub(crate) replace_lost: bool,
+    /// This device is lost, too: take it off the account
+    #[arg(long, value_name = "NUMBER", conflicts_with = "replace_lost")]
+    pub(crate) replace: Vec<u32>,
+    /// All devices are lost: take them off the account
+    #[arg(long, conflicts_with_all = ["replace_lost", "replace"])]
+    pub(crate) replace_all: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sprag::{Action, KeyError, Question};
+use sprag::{Action, KeyError, Question, RecoveryKeyError};
 use sprag_directory::{DirectoryError, StorageError};
 
 /// How the program ends: stable, and told in `--help`.
@@ -36,6 +36,9 @@ pub(crate) enum CliError {
     /// A key that could not be made or read before the profile was asked.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A recovery key that was mistyped.
+    #[error(transparent)]
+    RecoveryKey(RecoveryKeyError),
     #[error("there is no profile in {}", .0.display())]
     NoProfile(PathBuf),
     #[error("{0}")]
@@ -88,7 +91,7 @@ impl CliError {
                 Action::FixCall => Exit::Usage,
                 _ => Exit::Failed,
             },
-            Self::Key(_) => Exit::WrongKey,
+            Self::Key(_) | Self::RecoveryKey(_) => Exit::WrongKey,
             Self::NoProfile(_) | Self::Usage(_) => Exit::Usage,
             Self::NotFound(_) => Exit::NotFound,
             Self::Refused(_) => Exit::Refused,
@@ -103,6 +106,7 @@ impl CliError {
         match self {
             Self::Client(error) => error.code(),
             Self::Key(_) => "key_unreadable",
+            Self::RecoveryKey(_) => "wrong_key",
             Self::NoProfile(_) => "no_profile",
             Self::Usage(_) => "bad_input",
             Self::NotFound(_) => "not_found",
@@ -122,6 +126,7 @@ impl CliError {
             Self::NoProfile(_) => NO_PROFILE,
             Self::Key(KeyError::Permissions) => "run `chmod 600` on the key file",
             Self::Key(_) => "look at the file of --key-file",
+            Self::RecoveryKey(_) => "compare it with what was printed, letter by letter",
             Self::Server(_) => "look at the folder of --server",
             _ => return None,
         })
@@ -138,7 +143,7 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
         "key_unreadable" => "look at the file of --key-file: it must be there, and yours alone",
         "store_in_use" => "wait for the other program, or end it",
         "store_damaged" => {
-            "run `sprag doctor`: it says what is wrong, and whether it can be repaired"
+            "run `sprag doctor`: it says what is wrong, and whether it can be repaired; else restore a backup with `sprag backup restore`"
         }
         "store_rolled_back" => {
             "if no other copy of this profile is in use: `sprag rolled-back --new-sessions`"

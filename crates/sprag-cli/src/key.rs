@@ -3,7 +3,7 @@
 use std::env::{self, VarError};
 use std::path::Path;
 
-use sprag::Key;
+use sprag::{Key, RecoveryKey};
 use zeroize::Zeroizing;
 
 use crate::args::Global;
@@ -73,8 +73,48 @@ pub(crate) fn from_environment() -> Result<Option<Key>, CliError> {
 }
 
 fn from_variable(name: &str) -> Result<Option<Key>, CliError> {
+    Ok(secret_of(name)?.map(|passphrase| Key::passphrase(&passphrase)))
+}
+
+/// The environment variable of a backup's passphrase.
+const BACKUP_PASSPHRASE: &str = "SPRAG_BACKUP_PASSPHRASE";
+/// The environment variable of a recovery key.
+const RECOVERY_KEY: &str = "SPRAG_RECOVERY_KEY";
+
+/// A passphrase for a new backup.
+pub(crate) fn new_backup_passphrase() -> Result<Key, CliError> {
+    if let Some(text) = secret_of(BACKUP_PASSPHRASE)? {
+        return Ok(Key::passphrase(&text));
+    }
+    let passphrase = ask("Passphrase for the backup: ")?;
+    if *ask("The same again: ")? != *passphrase {
+        return Err(CliError::Usage("the two passphrases differ".to_owned()));
+    }
+    Ok(Key::passphrase(&passphrase))
+}
+
+/// The passphrase of a backup.
+pub(crate) fn backup_passphrase() -> Result<Key, CliError> {
+    let text = match secret_of(BACKUP_PASSPHRASE)? {
+        Some(text) => text,
+        None => ask("Passphrase of the backup: ")?,
+    };
+    Ok(Key::passphrase(&text))
+}
+
+/// The recovery key of a backup, as it was printed.
+pub(crate) fn recovery_key() -> Result<Key, CliError> {
+    let text = match secret_of(RECOVERY_KEY)? {
+        Some(text) => text,
+        None => ask("Recovery key: ")?,
+    };
+    let key = RecoveryKey::from_text(&text).map_err(CliError::RecoveryKey)?;
+    Ok(key.to_key())
+}
+
+fn secret_of(name: &str) -> Result<Option<Zeroizing<String>>, CliError> {
     match env::var(name).map(Zeroizing::new) {
-        Ok(passphrase) => Ok(Some(Key::passphrase(&passphrase))),
+        Ok(text) => Ok(Some(text)),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(bytes)) => {
             drop(Zeroizing::new(bytes.into_encoded_bytes()));

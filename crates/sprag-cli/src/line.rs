@@ -81,6 +81,22 @@ pub(crate) enum Line {
         /// The clock jumped to this time, and waits to be confirmed.
         doubted_time: Option<u64>,
     },
+    BackupMade {
+        file: String,
+        bytes: usize,
+        #[serde(serialize_with = "secret")]
+        recovery_key: Option<Zeroizing<String>>,
+    },
+    Backup {
+        user: String,
+        device: u32,
+        made_at: u64,
+        contacts: usize,
+        generations: usize,
+        holder: bool,
+        epoch: u64,
+        devices: Vec<u32>,
+    },
     Report {
         file: String,
         events: usize,
@@ -425,6 +441,10 @@ impl Line {
             Event::SetBack { sign, .. } => {
                 line.event = "set_back";
                 line.code = Some(sign.to_string());
+            }
+            Event::Restored { device, .. } => {
+                line.event = "restored";
+                line.device = Some(*device);
             }
             Event::AnchorAway => line.event = "anchor_away",
             Event::AnchorBack => line.event = "anchor_back",

@@ -229,6 +229,45 @@ fn text(line: &Line) -> String {
             }
             text
         }
+        Line::BackupMade {
+            file,
+            bytes,
+            recovery_key,
+        } => {
+            let mut text = format!("{bytes} bytes to {}\n", printable(file));
+            if let Some(key) = recovery_key {
+                text.push_str(
+                    "Recovery key, kept nowhere else: print it, and keep it apart from the file\n",
+                );
+                let groups: Vec<&str> = key.split('-').collect();
+                for line in groups.chunks(7) {
+                    text.push_str("    ");
+                    text.push_str(&line.join("-"));
+                    text.push('\n');
+                }
+            }
+            text
+        }
+        Line::Backup {
+            user,
+            device,
+            contacts,
+            generations,
+            holder,
+            epoch,
+            devices,
+            ..
+        } => format!(
+            "backup of {}, made by device {device}: {contacts} contacts, {generations} memory keys, {} devices on list \
+             {epoch}{}\n",
+            printable(user),
+            devices.len(),
+            if *holder {
+                ""
+            } else {
+                "; it cannot change the account: link a new device instead of restoring it"
+            }
+        ),
         Line::Report { file, events } => {
             format!(
                 "{events} events to {}: no names, no keys\n",
@@ -307,6 +346,10 @@ fn event_text(event: &EventLine) -> String {
         }
         "server_went_back" => {
             format!("the server went back: {code} messages are delivered to it again")
+        }
+        "restored" => {
+            "this device came out of a backup, and is on the account now; its sessions are new"
+                .to_owned()
         }
         _ => "something that this version has no words for".to_owned(),
     };

@@ -3,7 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 
-use sprag::{AfterRollback, Client, OpenOptions};
+use sprag::{AfterRollback, Client, Key, OpenOptions, Restore};
 
 use crate::args::{Global, InitArgs};
 use crate::error::CliError;
@@ -63,6 +63,30 @@ impl Profile {
             options = options.database(database.into());
         }
         let client = options.open_or_create(store, key, &init.user)?;
+        Ok(Self {
+            client,
+            server,
+            home,
+        })
+    }
+
+    /// Makes a profile of a new device out of a backup.
+    pub(crate) fn restore(
+        global: &Global,
+        backup: &[u8],
+        opener: &Key,
+        how: &Restore,
+    ) -> Result<Self, CliError> {
+        let home = home(global)?;
+        let server = server(global)?;
+        let store = home.join(STORE);
+        if store.exists() {
+            return Err(CliError::Usage(format!(
+                "there is a profile in {} already: choose another --home",
+                home.display()
+            )));
+        }
+        let client = Client::restore(store, key::fresh(global)?, backup, opener, how)?;
         Ok(Self {
             client,
             server,

@@ -72,6 +72,13 @@ pub enum Event {
         /// How many messages.
         count: u32,
     },
+    /// This device came out of a backup and is on its account's list now. It has no session with anybody yet: contacts
+    /// learn of it by the list that rides in its first messages, or when they fetch it.
+    #[non_exhaustive]
+    Restored {
+        /// Its number.
+        device: u32,
+    },
     /// A message was opened whose content breaks the rules. Its key is spent.
     #[non_exhaustive]
     BadContent {
@@ -265,6 +272,7 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             write_address(writer.u8(8), from);
             &mut writer
         }
+        Event::Restored { device } => writer.u8(45).u32(*device),
         Event::SentAgain { to, count } => {
             write_address(writer.u8(9), to);
             writer.u32(*count)
@@ -401,6 +409,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         30 => Event::ClockJumped {
             last: reader.u64()?,
             now: reader.u64()?,
+        },
+        45 => Event::Restored {
+            device: reader.u32()?,
         },
         _ => return Err(reader.damaged()),
     };

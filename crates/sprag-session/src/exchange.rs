@@ -107,6 +107,7 @@ impl Device {
                     },
                 )?;
             }
+            Failure::NoSuchUser if self.restore_finds_nothing(rows, env, id, &task)? => {}
             Failure::NoSuchUser => self.gone(rows, env, id, task, CopyStatus::NoSuchUser)?,
             Failure::NoSuchDevice(list) => {
                 if let Some(list) = list {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod again;
+mod backup;
 #[allow(dead_code, reason = "linking will use the rest")]
 mod change;
 mod chunks;
@@ -40,6 +41,7 @@ mod receive;
 mod record;
 mod replies;
 mod report;
+mod restore;
 mod retention;
 mod riders;
 mod ring;
@@ -57,6 +59,7 @@ mod upkeep;
 pub use again::{
     KEPT_FRAME_BYTES, KEPT_FRAMES, KEPT_FRAMES_OF_USER, KEPT_SALTS, KEPT_SALTS_OF_DEVICE,
 };
+pub use backup::{BackupError, BackupRecord, MAX_BACKUP, MAX_CONTACTS};
 pub use contacts::Contact;
 pub use diagnose::{ClocksApart, Diagnosis, Finding, Place, Side};
 pub use envelopes::{Delivery, Transport};
@@ -78,6 +81,7 @@ pub use receive::Received;
 pub use record::{ARCHIVED, ARCHIVED_OF_STRANGER, LEDGER};
 pub use replies::MAX_REPLY;
 pub use report::{Report, ReportError};
+pub use restore::Replace;
 pub use retention::RETENTION_MS;
 pub use ring::{Digest, Flags, RING, RING_OF_STRANGERS, RingEvent, What};
 pub use rollback::{JUMP, JUMP_AT_RANDOM, JUMP_OF_COUNTERS};

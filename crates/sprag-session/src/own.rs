@@ -76,6 +76,11 @@ impl<'a> Env<'a> {
         MessageId::from_bytes(id)
     }
 
+    /// The generator of this step.
+    pub fn rng(&mut self) -> &mut dyn CryptoRng {
+        self.rng
+    }
+
     /// The time of this step, in milliseconds since 1970.
     #[must_use]
     pub fn now(&self) -> u64 {

@@ -61,9 +61,11 @@ pub enum What {
     ListLearned,
     /// Our prekeys were published.
     PreKeysPublished,
+    /// This device was made from a backup.
+    Restored,
 }
 
-const ALL: [What; 13] = [
+const ALL: [What; 14] = [
     What::Started,
     What::Sent,
     What::HandedOver,
@@ -77,6 +79,7 @@ const ALL: [What; 13] = [
     What::Unlisted,
     What::ListLearned,
     What::PreKeysPublished,
+    What::Restored,
 ];
 
 /// Circumstances of an event.
@@ -527,7 +530,7 @@ mod tests {
             assert!(RingEvent::read(&bytes[..length]).is_err());
         }
         // Version, kind and error that nobody writes.
-        for (at, value) in [(0, 2), (17, 0), (17, 14), (18, 24)] {
+        for (at, value) in [(0, 2), (17, 0), (17, 15), (18, 24)] {
             let mut bad = bytes.to_vec();
             bad[at] = value;
             assert!(RingEvent::read(&bad).is_err(), "{at}");

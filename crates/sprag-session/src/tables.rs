@@ -9,6 +9,7 @@
 //! | `01` | `05 02`; `05 03`; `05 04`, device | list that contacts are to hear of; a generation is due; the account key is to be shared |
 //! | `01` | `06`; `06`, device | link request shown here; link request read here, whose device waits for our keys |
 //! | `01` | `0b` | how often we were set back, and whether the anchor was away |
+//! | `01` | `0c` | a restore under way |
 //! | `02` `03` `04` | prekey id | one-time, signed, KEM prekey with its private half |
 //! | `05` | signed prekey id, SID | seen-set of handshakes that used no one-time prekey |
 //! | `10` | *user*, `00` to `02` | account key, newest list, history, accepted; changed list to be decided on; last fetch |
@@ -129,6 +130,8 @@ pub(crate) fn link(device: u32) -> RowName {
     RowName::plain(0x01, join(&[&[OWN_REQUEST], &device.to_be_bytes()]))
 }
 pub(crate) const OWN_GUARD: u8 = 0x0b;
+
+pub(crate) const OWN_RESTORING: u8 = 0x0c;
 
 pub(crate) const GENERATIONS: u8 = 0x1e;
 
@@ -259,9 +262,11 @@ pub(crate) fn own_history(epoch: u64) -> RowName {
     RowName::plain(OWN_HISTORY, epoch.to_be_bytes().to_vec())
 }
 
+pub(crate) const OWN_NUMBERS: u8 = 0x1a;
+
 /// A device number that was on a list of ours: it is never given again.
 pub(crate) fn own_number(number: u32) -> RowName {
-    RowName::plain(0x1a, number.to_be_bytes().to_vec())
+    RowName::plain(OWN_NUMBERS, number.to_be_bytes().to_vec())
 }
 
 pub(crate) const STRANGERS: u8 = 0x17;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_core::CryptoRng;
-use sprag_session::{Device, Env, MessageId};
+use sprag_session::{BackupRecord, Device, Env, MessageId, Replace};
 use sprag_store::{Changes, Rows, Staged, Store, StoreError};
 use sprag_wire::{DeviceAddress, UserId};
 
@@ -76,6 +76,19 @@ impl Surroundings {
         let mut staged = Staged::new(rows);
         let mut env = Env::new(self.clock.now(), &mut self.rng);
         let device = Device::create(&mut staged, &mut env, user)?;
+        Ok((device, staged.into_changes()))
+    }
+
+    /// A new device out of a backup, and the rows that are all of it.
+    pub(crate) fn restore(
+        &mut self,
+        rows: &dyn Rows,
+        record: &BackupRecord,
+        replace: &Replace,
+    ) -> Result<(Device, Changes), Error> {
+        let mut staged = Staged::new(rows);
+        let mut env = Env::new(self.clock.now(), &mut self.rng);
+        let device = Device::restore(&mut staged, &mut env, record, replace)?;
         Ok((device, staged.into_changes()))
     }
 }
@@ -421,14 +434,14 @@ impl Client {
 }
 
 #[cfg(not(target_family = "wasm"))]
-fn commit(store: &Store, changes: Changes) -> Result<(), Error> {
+pub(crate) fn commit(store: &Store, changes: Changes) -> Result<(), Error> {
     store.commit_blocking(changes)?;
     Ok(())
 }
 
 /// Nothing can be waited for here: the first commit is durable when a later one is.
 #[cfg(target_family = "wasm")]
-fn commit(store: &Store, changes: Changes) -> Result<(), Error> {
+pub(crate) fn commit(store: &Store, changes: Changes) -> Result<(), Error> {
     store.submit(changes, Box::new(|_| ()));
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sprag_session::{ProtocolError, SendError, StepError};
+use sprag_keys::KeyError;
+use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 42] = [
+pub const CODES: [&str; 45] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -49,6 +50,9 @@ pub const CODES: [&str; 42] = [
     "anchor_needed",
     "other_anchor",
     "ids_exhausted",
+    "backup_damaged",
+    "backup_version",
+    "backup_too_large",
 ];
 
 /// What a caller does about an error.
@@ -115,6 +119,12 @@ enum Cause {
     AnchorNeeded,
     #[error("all prekey ids are used up")]
     IdsExhausted,
+    #[error("backup is damaged")]
+    BackupDamaged,
+    #[error("backup is of another version")]
+    BackupVersion,
+    #[error("backup would be too large")]
+    BackupTooLarge,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -192,6 +202,9 @@ impl Error {
             Cause::OtherUser => "other_user",
             Cause::AnchorNeeded => "anchor_needed",
             Cause::IdsExhausted => "ids_exhausted",
+            Cause::BackupDamaged => "backup_damaged",
+            Cause::BackupVersion => "backup_version",
+            Cause::BackupTooLarge => "backup_too_large",
             Cause::Internal(_) => "internal",
         }
     }
@@ -202,14 +215,15 @@ impl Error {
         match self.code() {
             "outbox_full" => Action::Retry,
             "closed" | "forked" | "no_profile" | "profile_exists" | "other_user"
-            | "key_unreadable" | "anchor_needed" | "other_anchor" => Action::FixCall,
+            | "key_unreadable" | "anchor_needed" | "other_anchor" | "backup_damaged"
+            | "backup_too_large" => Action::FixCall,
             "store_rolled_back" => Action::AskUser(Question::RolledBack),
             "store_in_use" => Action::AskUser(Question::EndOtherProcess),
             "store_full" => Action::AskUser(Question::FreeSpace),
             "store_damaged" | "ids_exhausted" => Action::AskUser(Question::Restore),
             "wrong_key" => Action::AskUser(Question::Key),
             "store_poisoned" | "store_failed" | "internal" => Action::Reopen,
-            "store_version" => Action::Update,
+            "store_version" | "backup_version" => Action::Update,
             _ => match &self.0 {
                 Cause::Protocol(error) => protocol_action(*error),
                 _ => Action::Reopen,
@@ -280,6 +294,22 @@ impl Error {
         Self(Cause::ProfileExists)
     }
 
+    pub(crate) fn backup_damaged() -> Self {
+        Self(Cause::BackupDamaged)
+    }
+
+    pub(crate) fn backup_version() -> Self {
+        Self(Cause::BackupVersion)
+    }
+
+    pub(crate) fn wrong_key() -> Self {
+        Self(Cause::Store(StoreError::WrongKey))
+    }
+
+    pub(crate) fn key(error: KeyError) -> Self {
+        Self(Cause::Store(StoreError::Key(error)))
+    }
+
     pub(crate) fn other_user() -> Self {
         Self(Cause::OtherUser)
     }
@@ -316,6 +346,17 @@ impl From<StepError> for Error {
     }
 }
 
+impl From<BackupError> for Error {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Step(error) => error.into(),
+            BackupError::TooLarge => Self(Cause::BackupTooLarge),
+            BackupError::Version => Self::backup_version(),
+            _ => Self::backup_damaged(),
+        }
+    }
+}
+
 impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         match error {
@@ -327,7 +368,6 @@ impl From<SendError> for Error {
 }
 
 fn store_code(error: &StoreError) -> &'static str {
-    use sprag_keys::KeyError;
     match error {
         StoreError::Locked { .. } | StoreError::StoreInUse => "store_in_use",
         StoreError::NotFound => "no_profile",

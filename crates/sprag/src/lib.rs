@@ -39,6 +39,7 @@
 //!   ([`Client::with_store`]); blocking verbs do not exist on wasm.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod client;
 mod diagnose;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
@@ -60,6 +61,7 @@ mod upkeep;
 #[cfg(not(target_family = "wasm"))]
 mod verbs;
 
+pub use backup::{BackupSummary, Restore};
 pub use client::{Client, Clock, Surroundings};
 pub use error::{Action, CODES, Error, Question};
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]

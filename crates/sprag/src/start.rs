@@ -79,6 +79,7 @@ impl Start<'_> {
     pub fn tasks(self) -> Pending<Vec<Task>> {
         self.0.shared.step(Write::Durable, |mut step| {
             step.device.prepare(step.rows, &mut step.env)?;
+            step.device.go_on_restoring(step.rows, &mut step.env)?;
             let now = step.env.now();
             Ok(step.device.tasks(step.rows, now, PAGE)?)
         })

@@ -1,6 +1,7 @@
 //! The commands, one file for each.
 
 mod accept;
+mod backup;
 mod bundle;
 mod completions;
 mod demo;
@@ -24,7 +25,7 @@ mod store;
 mod sync;
 mod tasks;
 
-use crate::args::{Cli, Command};
+use crate::args::{BackupCommand, Cli, Command};
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::profile::Profile;
@@ -34,6 +35,10 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
     let profile = match &cli.command {
         Command::Demo(args) => return demo::run(args, output),
         Command::Diagnose(args) => return diagnose::run(args, output),
+        Command::Backup(BackupCommand::Verify(args)) => return backup::verify(args, output),
+        Command::Backup(BackupCommand::Restore(args)) => {
+            backup::restore(&cli.global, args, output)?
+        }
         Command::Completions(args) => return completions::run(args, output),
         Command::Man => return man::run(output),
         Command::Store(args) => return store::run(&cli.global, args, output),
@@ -58,6 +63,8 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Quiet(args) => quiet::run(&profile, args, output),
         Command::Maintain(args) => maintain::run(&profile, args, output),
         Command::Report(args) => report::run(&profile, args, output),
+        Command::Backup(BackupCommand::Create(args)) => backup::create(&profile, args, output),
+        Command::Backup(_) => backup::restored(&profile, output),
         Command::Passphrase(args) => passphrase::run(&profile, args, output),
         Command::RolledBack(_) => rolled_back::run(&profile, output),
         Command::Store(_)
