@@ -204,6 +204,156 @@ fn messages_of_64_threads_arrive_once_each_from_disk() {
     storm(&alice, &bob, &carol);
 }
 
+/// A message by its thread and its place there.
+type Place = (usize, usize);
+
+/// Whether one order of all messages agrees with the order of each thread and of each session.
+fn is_serial(orders: &[Vec<Place>]) -> bool {
+    let mut before: BTreeMap<Place, usize> = BTreeMap::new();
+    let mut after: BTreeMap<Place, Vec<Place>> = BTreeMap::new();
+    for order in orders {
+        for place in order {
+            before.entry(*place).or_default();
+        }
+        for pair in order.windows(2) {
+            *before.entry(pair[1]).or_default() += 1;
+            after.entry(pair[0]).or_default().push(pair[1]);
+        }
+    }
+    let mut free: Vec<Place> = before
+        .iter()
+        .filter(|(_, count)| **count == 0)
+        .map(|(place, _)| *place)
+        .collect();
+    let mut taken = 0;
+    while let Some(place) = free.pop() {
+        taken += 1;
+        for next in after.get(&place).into_iter().flatten() {
+            let count = before.get_mut(next).unwrap();
+            *count -= 1;
+            if *count == 0 {
+                free.push(*next);
+            }
+        }
+    }
+    taken == before.len()
+}
+
+#[test]
+fn orders_that_contradict_each_other_are_not_serial() {
+    let (a, b, c) = ((0, 0), (0, 1), (1, 0));
+    assert!(is_serial(&[vec![a, b], vec![a, c, b]]));
+    assert!(!is_serial(&[vec![a, b], vec![b, a]]));
+    assert!(!is_serial(&[vec![a, b], vec![b, c], vec![c, a]]));
+}
+
+/// 64 threads on the 8 sessions of one device on disk, each writing to and fro on two of them, while that device is
+/// looked after, renewed and opened again all the time.
+#[test]
+fn sixty_four_threads_on_eight_sessions_end_as_if_one_had_done_it_all() {
+    const PEERS: usize = 8;
+    const EACH: usize = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let alice = Client::create(dir.path(), sprag::Key::raw([1; 32]), "alice").unwrap();
+    let peers: Vec<Client> = (0..PEERS)
+        .map(|n| Client::in_memory(&format!("peer {n}")).unwrap())
+        .collect();
+    let server = Arc::new(Server::new());
+    let everybody: Vec<Client> = peers.iter().chain([&alice]).cloned().collect();
+    for client in &everybody {
+        server.work(client);
+    }
+    // One worker for each client, so that the network keeps the order in which it is given envelopes.
+    let over = Arc::new(AtomicBool::new(false));
+    let mut beside: Vec<_> = everybody
+        .iter()
+        .cloned()
+        .map(|client| {
+            let (server, over) = (server.clone(), over.clone());
+            thread::spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    if server.work(&client) + server.poll(&client) == 0 {
+                        thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let keeper = {
+        let (alice, over) = (alice.clone(), over.clone());
+        thread::spawn(move || {
+            let mut rounds = 0;
+            while !over.load(Ordering::SeqCst) {
+                alice.maintain().unwrap();
+                alice.renew().unwrap();
+                alice.reopen().unwrap();
+                rounds += 1;
+            }
+            rounds
+        })
+    };
+    let barrier = Arc::new(Barrier::new(THREADS));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let (barrier, alice) = (barrier.clone(), alice.clone());
+            let peers = [number % PEERS, (number / PEERS + number + 1) % PEERS];
+            let clients = peers.map(|peer| everybody[peer].clone());
+            thread::spawn(move || {
+                barrier.wait();
+                for n in 0..EACH {
+                    let peer = n % 2;
+                    let text = format!("{number}:{n}");
+                    let (from, to) = if number % 2 == 0 {
+                        (&alice, format!("peer {}", peers[peer]))
+                    } else {
+                        (&clients[peer], "alice".to_owned())
+                    };
+                    from.send_encrypted_message(&to, text.as_bytes()).unwrap();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    over.store(true, Ordering::SeqCst);
+    beside.drain(..).for_each(|thread| thread.join().unwrap());
+    assert!(keeper.join().unwrap() > 0);
+    for _ in 0..4 {
+        for client in &everybody {
+            while server.work(client) > 0 {}
+            while server.poll(client) > 0 {}
+        }
+    }
+    let place = |text: &str| -> Place {
+        let (thread, n) = text.rsplit(' ').next().unwrap().split_once(':').unwrap();
+        (thread.parse().unwrap(), n.parse().unwrap())
+    };
+    let mut orders: Vec<Vec<Place>> = (0..THREADS)
+        .map(|number| (0..EACH).map(|n| (number, n)).collect())
+        .collect();
+    let mut arrived = Vec::new();
+    for client in &everybody {
+        // By sender: each is one direction of one session.
+        let mut sessions: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+        for text in read(client) {
+            let from = text.rsplit_once(' ').unwrap().0.to_owned();
+            sessions.entry(from).or_default().push(place(&text));
+        }
+        arrived.extend(sessions.values().flatten().copied());
+        orders.extend(sessions.into_values());
+    }
+    arrived.sort_unstable();
+    let sent: Vec<Place> = (0..THREADS)
+        .flat_map(|number| (0..EACH).map(move |n| (number, n)))
+        .collect();
+    assert_eq!(arrived, sent, "each once");
+    assert!(is_serial(&orders));
+    let envelopes = server.envelopes.lock().unwrap();
+    let nonces: BTreeSet<_> = envelopes.keys().map(|id| &id[..12]).collect();
+    assert_eq!(nonces.len(), envelopes.len());
+}
+
 #[test]
 fn one_message_id_from_many_threads_is_one_message() {
     let (alice, bob) = (
