@@ -1,12 +1,11 @@
 //! What a place to keep rows must be able to do: the trait, and what goes through it.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex};
-
 use crate::error::{Cause, StoreError};
 use crate::rows::Visit;
+use crate::sync::{Arc, Mutex};
 use crate::sys::lock;
+use std::collections::BTreeMap;
+use std::fmt;
 
 /// Sealed rows by their physical name; `None` deletes.
 pub type RowMap = BTreeMap<Vec<u8>, Option<Vec<u8>>>;

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::thread::{self, JoinHandle, ThreadId};
 
 use crate::backend::{Backend, BackendError, Batch, Completion, RowMap};
 use crate::error::StoreError;
 use crate::rows::Visit;
+use crate::sync::thread::{JoinHandle, ThreadId};
+use crate::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, thread, thread_local,
+};
 use crate::sys::{lock, process_id};
 
 /// The most batches that are written as one. Lazy ones do not count.
@@ -446,11 +448,11 @@ struct Scanning<'l>(Option<(RwLockReadGuard<'l, ()>, usize)>);
 impl<'l> Scanning<'l> {
     fn begin(lock: &'l RwLock<()>) -> Self {
         let address = std::ptr::from_ref(lock).addr();
-        if SCANNED.with_borrow(|scanned| scanned.contains(&address)) {
+        if SCANNED.with(|scanned| scanned.borrow().contains(&address)) {
             return Self(None);
         }
         let guard = lock.read().unwrap_or_else(PoisonError::into_inner);
-        SCANNED.with_borrow_mut(|scanned| scanned.push(address));
+        SCANNED.with(|scanned| scanned.borrow_mut().push(address));
         Self(Some((guard, address)))
     }
 }
@@ -458,7 +460,7 @@ impl<'l> Scanning<'l> {
 impl Drop for Scanning<'_> {
     fn drop(&mut self) {
         if let Some((_, address)) = &self.0 {
-            SCANNED.with_borrow_mut(|scanned| scanned.retain(|held| held != address));
+            SCANNED.with(|scanned| scanned.borrow_mut().retain(|held| held != address));
         }
     }
 }

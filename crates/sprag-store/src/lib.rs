@@ -71,6 +71,7 @@ mod sink;
 #[cfg(feature = "sled")]
 mod sled;
 mod store;
+mod sync;
 mod sys;
 
 #[cfg(any(feature = "sled", feature = "redb"))]

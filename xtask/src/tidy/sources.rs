@@ -33,7 +33,7 @@ const RULES: &[Rule] = &[
     Rule {
         crates: &["sprag-store"],
         modules: &["fs", "net", "time", "thread"],
-        only_in: &["sys", "sled", "commit"],
+        only_in: &["sys", "sled", "commit", "sync"],
     },
     Rule {
         crates: &["sprag-directory"],
