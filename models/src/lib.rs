@@ -17,29 +17,39 @@
     reason = "a model fails by panicking"
 )]
 
+// Their own tests are not compiled here, also where cargo builds this library as a test.
+#[cfg(not(test))]
 #[path = "../../crates/sprag-store/src/backend.rs"]
 mod backend;
+#[cfg(not(test))]
 #[path = "../../crates/sprag-store/src/commit.rs"]
 mod commit;
+#[cfg(not(test))]
 #[path = "../../crates/sprag-store/src/error.rs"]
 mod error;
+#[cfg(not(test))]
 #[path = "../../crates/sprag-store/src/rows.rs"]
 mod rows;
 
+#[cfg(not(test))]
 pub mod committer;
 
+#[cfg(not(test))]
 use error::StoreError;
 
+#[cfg(not(test))]
 mod manifest {
     pub use sprag_store::BackendKind;
 }
 
+#[cfg(not(test))]
 mod sync {
     pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
     pub(crate) use shuttle::{thread, thread_local};
     pub(crate) use std::sync::PoisonError;
 }
 
+#[cfg(not(test))]
 mod sys {
     use crate::sync::{Mutex, MutexGuard, PoisonError};
 
