@@ -137,6 +137,9 @@ struct Said {
     /// Messages that were to be sent, and whether they were.
     begun: Vec<String>,
     sent: BTreeSet<String>,
+    /// Those of late: a message that is seven days old is forgotten, whatever became of it.
+    lately: Vec<(u64, String)>,
+    life: u64,
     /// Envelopes that were handed out: their hashes, and the tags of their bodies.
     offered: BTreeMap<String, (String, [u8; 16])>,
     /// What was opened: text and the number in the inbox.
@@ -174,6 +177,7 @@ impl Said {
             ("begin", [id]) => self.begun.push(id.clone()),
             ("sent", [id]) => {
                 self.sent.insert(id.clone());
+                self.lately.push((self.life, id.clone()));
                 self.firm.append(&mut self.lazy);
             }
             // It may have been there already: then nothing was written, and no acknowledgement became firm.
@@ -200,7 +204,10 @@ impl Said {
                 self.lazy.insert(number(id));
             }
             // What was lazy when the life before ended may be done, or not.
-            ("life", [_]) => self.lazy.clear(),
+            ("life", [life]) => {
+                self.life = number(life);
+                self.lazy.clear();
+            }
             ("renewed" | "closed", []) => self.firm.append(&mut self.lazy),
             ("rekeying", [key]) => self.wanted_key = number(key) as u8,
             // Found by opening, not acknowledged.
@@ -697,7 +704,8 @@ impl Killer {
             check_stock(&home, &store, found.address());
             let client = Client::with_store(store, user, surroundings(life)).unwrap();
             check_inbox(&client, &said, &format!("life {life}, {user}"));
-            for id in said.sent.iter().rev().take(50) {
+            let lately = said.lately.iter().rev().take(50);
+            for (_, id) in lately.filter(|(sent, _)| sent + SETTLED as u64 > life) {
                 let status = client.status(id.parse().unwrap()).unwrap();
                 assert!(status.is_some(), "life {life}: {user} forgot {id}");
             }
