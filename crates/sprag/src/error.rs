@@ -115,6 +115,7 @@ enum Cause {
     ProfileExists,
     #[error("the profile in this place belongs to another user")]
     OtherUser,
+    #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
     #[error("the profile is guarded by an anchor, and none was given")]
     AnchorNeeded,
     #[error("all prekey ids are used up")]
@@ -200,6 +201,7 @@ impl Error {
             Cause::NoProfile => "no_profile",
             Cause::ProfileExists => "profile_exists",
             Cause::OtherUser => "other_user",
+            #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
             Cause::AnchorNeeded => "anchor_needed",
             Cause::IdsExhausted => "ids_exhausted",
             Cause::BackupDamaged => "backup_damaged",
