@@ -8,10 +8,8 @@ use sprag_store::{Rows, Store, StoreError};
 use crate::Error;
 use crate::client::{Client, Shared, State};
 use crate::durable::Durable;
-use crate::pending::Pending;
-use crate::start::Start;
 #[cfg(not(target_family = "wasm"))]
-use crate::sys;
+use crate::{pending::Pending, start::Start, sys};
 
 /// Opens the store of a client again: closes what is there, and gives what is on the disk, under the same guard.
 pub(crate) type Recipe = Arc<dyn Fn(&Store) -> Result<Store, Error> + Send + Sync>;
