@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
     reason = "a test fails by panicking"
 )]
 
@@ -20,8 +21,9 @@ use std::sync::OnceLock;
 use sprag_crypto::recorder::{Use, install};
 use sprag_wire::{Envelope, limits};
 
-/// Bytes of one use in a file: kind, name of the key or seed, nonce or zeros, tag.
-const RECORD: usize = 1 + 32 + 12 + 16;
+/// Bytes of one use in a file: kind, name of the key or seed, nonce or zeros, tag, and 1, which a record that a kill cut
+/// short lacks.
+const RECORD: usize = 1 + 32 + 12 + 16 + 1;
 
 static FILE: OnceLock<File> = OnceLock::new();
 
@@ -33,8 +35,13 @@ thread_local! {
 /// out. A kill takes back nothing that was written.
 pub fn to_file(path: &Path) {
     let file = OpenOptions::new().create(true).append(true).open(path);
-    FILE.set(file.expect("a file to record to"))
-        .expect("one file in a process");
+    let mut file = file.expect("a file to record to");
+    // A kill may cut a write where a page ends.
+    let over = file.metadata().unwrap().len() as usize % RECORD;
+    if over > 0 {
+        file.write_all(&vec![0; RECORD - over]).expect("padded");
+    }
+    FILE.set(file).expect("one file in a process");
     let first = install(|used| {
         let mut file: &File = FILE.get().expect("opened before");
         file.write_all(&record(used)).expect("recorded");
@@ -72,15 +79,16 @@ fn record(used: &Use) -> [u8; RECORD] {
             record[0] = 1;
             record[1..33].copy_from_slice(key);
             record[33..45].copy_from_slice(nonce);
-            record[45..].copy_from_slice(tag);
+            record[45..61].copy_from_slice(tag);
         }
         Use::Message { seed, tag } => {
             record[0] = 2;
             record[1..33].copy_from_slice(seed);
-            record[45..].copy_from_slice(tag);
+            record[45..61].copy_from_slice(tag);
         }
         _ => {}
     }
+    record[RECORD - 1] = 1;
     record
 }
 
@@ -112,7 +120,10 @@ impl Ledger {
     }
 
     fn add_record(&mut self, record: &[u8; RECORD]) {
-        let tag = record[45..].try_into().unwrap();
+        if record[RECORD - 1] != 1 {
+            return;
+        }
+        let tag = record[45..61].try_into().unwrap();
         if record[0] == 2 {
             self.bodies.insert(tag, record[1..33].try_into().unwrap());
         } else if !self.pairs.insert(record[1..45].try_into().unwrap()) {
