@@ -161,6 +161,7 @@ pub fn key_ring(data: &[u8]) {
 }
 
 /// A ring with a version in each state; the same sealed; a journal.
+#[allow(clippy::expect_used, reason = "a test fails by panicking")]
 fn key_records() -> &'static [Vec<u8>; 3] {
     static RECORDS: OnceLock<[Vec<u8>; 3]> = OnceLock::new();
     RECORDS.get_or_init(|| {

@@ -30,15 +30,10 @@ use sprag::{
     Client, Error, Failure, InboxId, Key, MessageId, Received, Restore, Surroundings, Task, TaskId,
     Transport,
 };
-use sprag_crypto::{AccountKeyPair, Features, IdentityKeyPair, Salt, sha256};
+use sprag_crypto::{Salt, sha256};
 use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch};
-use sprag_session::Device;
-use sprag_wire::relay::{BundleReply, Lists, PreKeyUpload};
-use sprag_wire::{
-    DeviceAddress, DeviceId, Envelope, HOLDER, KemKind, KemPreKeyId, ListedDevice, OneTimePreKeyId,
-    SignedPreKeyId, UnverifiedPreKeyBundle, UserId,
-};
-use sprag_x3dh::{DeviceList, KemPreKeyPair, OneTimePreKeyPair, SignedPreKeyPair};
+use sprag_wire::relay::BundleReply;
+use sprag_wire::{DeviceAddress, DeviceId, Envelope, KemKind, UnverifiedPreKeyBundle, UserId};
 
 use crate::shelf::Shelf;
 
@@ -293,84 +288,48 @@ impl World {
         Who(self.parties.len() - 1)
     }
 
-    /// A new user with several devices, which stand on one list and have published their prekeys. Until clients can link
-    /// devices, the session layer makes them.
+    /// A new user with several devices, all of them holders, each linked by the first.
     pub fn join_with_devices(&mut self, user: &str, count: u32) -> Vec<Who> {
-        let mut rng = drawn(&mut self.rng);
-        let name = UserId::new(user).unwrap();
-        let account = AccountKeyPair::generate(&mut rng);
-        let identities: Vec<_> = (0..count)
-            .map(|_| IdentityKeyPair::generate(&mut rng))
-            .collect();
-        let number = |place: usize| DeviceId::new(70_000 + place as u32).unwrap();
-        let entries: Vec<_> = identities
-            .iter()
-            .enumerate()
-            .map(|(place, pair)| ListedDevice::new(number(place), *pair.public(), HOLDER))
-            .collect();
-        let list = DeviceList::sign(&account, &name, 1, None, &entries, &mut rng).unwrap();
-        let lists = Lists::new(vec![list.frame().to_vec()]).encode();
-        self.server.publish_lists(&lists).unwrap();
-        let mut all = Vec::new();
-        for (place, identity) in identities.into_iter().enumerate() {
-            let address = DeviceAddress::new(name.clone(), number(place));
-            let one_time: Vec<_> = (1..=20)
-                .map(|id| OneTimePreKeyPair::generate(OneTimePreKeyId::new(id).unwrap(), &mut rng))
-                .collect();
-            let signed = SignedPreKeyPair::generate(
-                SignedPreKeyId::new(1).unwrap(),
-                Features::NONE,
-                &identity,
-                &mut rng,
-            );
-            let kem: Vec<_> = (1..=20)
-                .map(|id| {
-                    let kind = if id == 1 {
-                        KemKind::LastResort
-                    } else {
-                        KemKind::OneTime
-                    };
-                    let id = KemPreKeyId::new(id).unwrap();
-                    KemPreKeyPair::generate(id, kind, &identity, &mut rng)
-                })
-                .collect();
-            let upload = PreKeyUpload::new(
-                1,
-                true,
-                signed.public(),
-                kem[0].public(),
-                one_time.iter().map(OneTimePreKeyPair::public).collect(),
-                kem[1..].iter().map(KemPreKeyPair::public).collect(),
-            );
-            self.server
-                .upload_pre_keys(&address, &upload.encode())
-                .unwrap();
-
-            let mut keys = [0; 32];
-            rng.fill_bytes(&mut keys);
-            let home = Home::Memory(Shelf::new(), keys);
-            let store = self.store(&home);
-            let mut rows = Staged::new(&store);
-            let device = Device::adopt(
-                &mut rows,
-                address.clone(),
-                Features::NONE,
-                identity,
-                *account.public(),
-                Some(account.clone()),
-                list.clone(),
-            );
-            device
-                .store_pre_keys(&mut rows, &[signed], &one_time, &kem)
-                .unwrap();
-            let changes = rows.into_changes();
-            store.commit_blocking(changes).unwrap();
-            let surroundings = self.surroundings(user);
-            let client = Client::with_store(store, user, surroundings).unwrap();
-            self.note(format!("join {address}"));
-            all.push(self.settle_in(user, address.device(), home, client));
+        let mut all = vec![self.join(user)];
+        for _ in 1..count {
+            let new = self.begin_link(user);
+            self.link(all[0], new, true);
+            all.push(new);
         }
         all
+    }
+
+    /// A new device of a user, which shows a link request and has no number yet. Only in memory.
+    pub fn begin_link(&mut self, user: &str) -> Who {
+        let mut keys = [0; 32];
+        self.rng.fill_bytes(&mut keys);
+        let home = Home::Memory(Shelf::new(), keys);
+        let store = self.store(&home);
+        let surroundings = self.surroundings(user);
+        let client = Client::with_store_linked(store, user, surroundings).unwrap();
+        self.note(format!("begin to link a device of {user}"));
+        self.settle_in(user, DeviceId::new(1).unwrap(), home, client)
+    }
+
+    /// A holder reads what a new device shows, and both do what follows, until the new device has its keys.
+    pub fn link(&mut self, holder: Who, new: Who, as_holder: bool) -> u32 {
+        let request = self.client(new).link_request().unwrap();
+        let number = self
+            .client(holder)
+            .link_device(&request, as_holder)
+            .unwrap();
+        self.note(format!("link {} by {}: {number}", new.0, holder.0));
+        for _ in 0..10 {
+            for who in [holder, new] {
+                self.work(who);
+                self.poll(who);
+            }
+            if self.client(new).is_linked().unwrap() {
+                return number;
+            }
+            self.wait(3_001);
+        }
+        panic!("the device is not linked");
     }
 
     fn store(&mut self, home: &Home) -> Store {
@@ -571,7 +530,10 @@ impl World {
 
     /// The tasks of a device, as they are offered now. An envelope is the same whenever it is offered.
     pub fn tasks(&mut self, who: Who) -> Vec<Task> {
-        let tasks = self.client(who).tasks().unwrap();
+        let tasks = match self.client(who).tasks() {
+            Err(error) if error.code() == "link_expired" => Vec::new(),
+            tasks => tasks.unwrap(),
+        };
         for task in &tasks {
             if let Task::Deliver { envelope, .. } = task {
                 let id = *Envelope::decode(envelope).unwrap().id().as_bytes();
@@ -636,6 +598,10 @@ impl World {
             _ => client.supply(id, reply).err(),
         };
         client.done(id).unwrap();
+        // A device that is being linked has found its number.
+        if let Ok(address) = client.address() {
+            self.parties[who.0].address = address;
+        }
         let outcome = refused.map_or("done", |error| error.code());
         self.note(format!("task {} of {}: {outcome}", id, who.0));
     }
@@ -682,7 +648,10 @@ impl World {
 
     /// The application takes over everything in a device's inbox.
     pub fn read(&mut self, who: Who) -> usize {
-        let messages = self.client(who).inbox().unwrap();
+        let messages = match self.client(who).inbox() {
+            Err(error) if matches!(error.code(), "not_linked" | "link_expired") => return 0,
+            messages => messages.unwrap(),
+        };
         for message in &messages {
             let said = (message.from().to_owned(), message.bytes().to_vec());
             self.client(who).acknowledge(message.id()).unwrap();
@@ -716,6 +685,10 @@ impl World {
     /// Brings a device what waits for it, as the weather lets it; says how many the server could forget.
     pub fn poll(&mut self, who: Who) -> usize {
         let mut air: Vec<(Salt, Vec<u8>)> = Vec::new();
+        if self.client(who).is_linked().is_err() {
+            // Its link request has expired.
+            return 0;
+        }
         for (id, envelope) in self.waiting(who) {
             if self.chance(self.weather.lost) {
                 self.forget(who, &id);

@@ -26,8 +26,8 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
     }
 }
 
-/// What was sent: text, and from which user to which.
-type Sent = BTreeMap<Vec<u8>, (String, String)>;
+/// What was sent: text, from which user to which, and from which of his devices.
+type Sent = BTreeMap<Vec<u8>, (String, String, Who)>;
 
 /// Users with one, two and three devices, in rough weather, crashing and restarting.
 fn run(seed: u64, weather: Weather, steps: usize) -> (World, Vec<(String, Who)>, Sent) {
@@ -51,7 +51,7 @@ fn run(seed: u64, weather: Weather, steps: usize) -> (World, Vec<(String, Who)>,
                     let mut text = format!("{step}").into_bytes();
                     text.resize(text.len() + world.below(300), b'.');
                     world.send(who, to, &text);
-                    sent.insert(text, (user, to.to_owned()));
+                    sent.insert(text, (user, to.to_owned(), who));
                 }
             }
             4..7 => {
@@ -89,7 +89,10 @@ fn whatever_happens_each_device_reads_each_message_once() {
             for (from, text) in &heard {
                 assert_eq!(sent[text].0, *from, "seed {seed}");
             }
-            let expected = sent.iter().filter(|(_, (_, to))| to == user);
+            // What others sent to the user, and copies of what his other devices sent.
+            let expected = sent
+                .iter()
+                .filter(|(_, (from, to, by))| to == user || (from == user && by != who));
             let expected: BTreeSet<_> = expected.map(|(text, _)| text.clone()).collect();
             let missing: Vec<_> = expected.difference(&set).collect();
             assert!(
@@ -148,7 +151,7 @@ fn lost_sessions_and_a_server_that_goes_back_lose_no_message_and_repeat_none() {
                     if to != user {
                         let text = format!("{step}").into_bytes();
                         world.send(who, to, &text);
-                        sent.insert(text, (user, to.to_owned()));
+                        sent.insert(text, (user, to.to_owned(), who));
                     }
                 }
                 30..60 => {
@@ -200,7 +203,9 @@ fn lost_sessions_and_a_server_that_goes_back_lose_no_message_and_repeat_none() {
                 set.len(),
                 "seed {seed}, {user}: something came twice"
             );
-            let expected = sent.iter().filter(|(_, (_, to))| to == user);
+            let expected = sent
+                .iter()
+                .filter(|(_, (from, to, by))| to == user || (from == user && by != who));
             let expected: BTreeSet<_> = expected.map(|(text, _)| text.clone()).collect();
             let missing: Vec<_> = expected
                 .difference(&set)
@@ -244,7 +249,7 @@ fn envelopes_that_are_lost_for_good_harm_no_other() {
                     let there = heard.iter().filter(|(_, heard)| *heard == text).count();
                     assert_eq!(
                         there,
-                        usize::from(user == to),
+                        usize::from(user == to || (user == from && other != who)),
                         "seed {seed}: {from} to {user}"
                     );
                     if user == to {

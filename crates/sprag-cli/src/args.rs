@@ -82,6 +82,8 @@ pub(crate) enum Command {
     SafetyNumber(SafetyNumberArgs),
     /// Go on with somebody who is new, or whose identity changed: compare safety numbers first
     Accept(UserArgs),
+    /// Show, add and remove your own devices
+    Device(DeviceArgs),
     /// Show this profile, or what became of a message
     Status(StatusArgs),
     /// Show what happened that nobody asked for
@@ -121,6 +123,10 @@ pub(crate) enum Command {
 pub(crate) struct InitArgs {
     /// Your name: 1 to 255 bytes
     pub(crate) user: String,
+    /// This is another device of an account that exists: show a code that one of its devices reads with `sprag device
+    /// add`
+    #[arg(long)]
+    pub(crate) link: bool,
     /// The database of a new profile
     #[arg(long, value_enum)]
     pub(crate) database: Option<Database>,
@@ -171,6 +177,39 @@ pub(crate) struct RolledBackArgs {
     /// As the same device, with new sessions. Only if no other copy of this profile is in use
     #[arg(long, required = true)]
     pub(crate) new_sessions: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    #[command(subcommand)]
+    pub(crate) what: DeviceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Show the devices of your account
+    List,
+    /// Show the code of this device once more, while it waits to be added
+    Link,
+    /// Add a device to *your* account: read the code that it shows
+    Add {
+        /// What the new device shows: `sprag-link:...`; `-` is standard input, where other users of this machine see
+        /// nothing
+        request: String,
+        /// It may add and remove devices, too
+        #[arg(long)]
+        holder: bool,
+    },
+    /// Take a device off your account, for good
+    Remove {
+        /// Its number, as `list` shows it
+        number: u32,
+    },
+    /// Say with which of two lists of your devices this device goes on; without HASH, show both
+    Settle {
+        /// The beginning of its hash, as shown
+        hash: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

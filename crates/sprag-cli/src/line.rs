@@ -60,6 +60,24 @@ pub(crate) enum Line {
         changed: &'static str,
         database: Option<&'static str>,
     },
+    /// A code to be read by another device of the user.
+    LinkRequest {
+        user: String,
+        #[serde(serialize_with = "secret")]
+        request: Option<Zeroizing<String>>,
+    },
+    Device {
+        device: u32,
+        holder: bool,
+        this: bool,
+        state: &'static str,
+    },
+    /// One side of a fork of one's own list.
+    ForkSide {
+        hash: String,
+        ours: bool,
+        devices: Vec<u32>,
+    },
     Event(EventLine),
     Synced {
         tasks_done: usize,
@@ -150,6 +168,9 @@ pub(crate) struct MessageLine {
     pub(crate) id: String,
     pub(crate) from: String,
     pub(crate) device: u32,
+    /// With whom the conversation is; of a copy of what another device of ours sent, to whom.
+    pub(crate) conversation: Vec<String>,
+    pub(crate) is_sync: bool,
     pub(crate) sent_at: u64,
     pub(crate) received_at: u64,
     pub(crate) accepted: bool,
@@ -258,6 +279,8 @@ impl Line {
             id: message.message_id().to_string(),
             from: message.from().to_owned(),
             device: message.from_device(),
+            conversation: message.conversation(),
+            is_sync: message.is_sync(),
             sent_at: message.sent_at(),
             received_at: message.received_at(),
             accepted: message.is_accepted(),
@@ -428,6 +451,41 @@ impl Line {
             } => {
                 line.event = "unreadable";
                 line.code = Some(sprag::Error::from(*error).code().to_owned());
+                from = Some(by);
+            }
+            Event::ForeignDevice { device, .. } => {
+                line.event = "foreign_device";
+                from = Some(device);
+            }
+            Event::ListReplayed { user, .. } => {
+                line.event = "list_replayed";
+                line.user = Some(user.as_str().to_owned());
+            }
+            Event::ListRefused { user, error, .. } => {
+                line.event = "list_refused";
+                line.user = Some(user.as_str().to_owned());
+                line.code = Some(sprag::Error::from(*error).code().to_owned());
+            }
+            Event::OwnListForked { .. } => line.event = "own_list_forked",
+            Event::DeviceAdded { device, .. } => {
+                line.event = "device_added";
+                line.device = Some(*device);
+            }
+            Event::DeviceRemoved { device, .. } => {
+                line.event = "device_removed";
+                line.device = Some(*device);
+            }
+            Event::Linked => line.event = "linked",
+            Event::LinkEnded { device, .. } => {
+                line.event = "link_ended";
+                line.device = *device;
+            }
+            Event::ListChangeDropped { device, .. } => {
+                line.event = "list_change_dropped";
+                line.device = Some(*device);
+            }
+            Event::ShareRefused { from: by, .. } => {
+                line.event = "share_refused";
                 from = Some(by);
             }
             Event::BadContent { from: by, .. } => {

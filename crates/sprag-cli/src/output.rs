@@ -160,6 +160,37 @@ fn text(line: &Line) -> String {
             ..
         } => format!("the profile is in {database} now\n"),
         Line::Store { .. } => "the profile opens with the new key now\n".to_owned(),
+        Line::LinkRequest { request, .. } => {
+            let request = request.as_ref().map(|request| request.as_str());
+            format!("{}\n", request.unwrap_or_default())
+        }
+        Line::Device {
+            device,
+            holder,
+            this,
+            state,
+        } => format!(
+            "{device}  {state}{}{}\n",
+            if *holder { ", may add others" } else { "" },
+            if *this { ", this one" } else { "" },
+        ),
+        Line::ForkSide {
+            hash,
+            ours,
+            devices,
+        } => format!(
+            "{hash}  {}: devices {}\n",
+            if *ours {
+                "the list of this device"
+            } else {
+                "the other list"
+            },
+            devices
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
         Line::Event(event) => event_text(event),
         Line::Synced {
             tasks_done,
@@ -296,7 +327,14 @@ fn message_text(message: &MessageLine) -> String {
     } else {
         " (not accepted)"
     };
-    let mut text = format!("{}{stranger}: ", printable(&message.from));
+    let mut text = printable(&message.from);
+    if message.is_sync {
+        text.push_str(&format!(
+            " to {}",
+            printable(&message.conversation.join(", "))
+        ));
+    }
+    text.push_str(&format!("{stranger}: "));
     match (&message.text, &message.hex) {
         (Some(content), _) => {
             // Further lines are indented, so that none of them looks like another message.
@@ -321,6 +359,7 @@ fn event_text(event: &EventLine) -> String {
     let user = event.user.as_deref().map(printable).unwrap_or_default();
     let code = event.code.as_deref().unwrap_or_default();
     let task = event.task.unwrap_or_default();
+    let device = event.device.unwrap_or_default();
     let what = match event.event {
         "identity_changed" => format!(
             "{user} has another identity: compare safety numbers, then `sprag accept {user}` or not"
@@ -337,6 +376,24 @@ fn event_text(event: &EventLine) -> String {
         "bad_content" => format!("a message of {user} broke the rules"),
         "clock_jumped" => format!("the clock jumped to {code}: see `sprag maintain`"),
         "unsupported" => format!("a message of {user} needs a newer version"),
+        "foreign_device" => format!(
+            "the server gave keys of a device of {user} that {user} never added: nothing went there"
+        ),
+        "list_replayed" => format!("the server showed an old device list of {user}"),
+        "list_refused" => format!("a device list in a message of {user} was refused ({code})"),
+        "own_list_forked" => {
+            "there are two lists of your own devices: see `sprag device settle`".to_owned()
+        }
+        "device_added" => {
+            format!("device {device} is new on your account: see `sprag device list`")
+        }
+        "device_removed" => format!("device {device} is no longer on your account"),
+        "linked" => "this device has the keys of your account".to_owned(),
+        "link_ended" => "a new device did not get the keys of your account in time".to_owned(),
+        "list_change_dropped" => {
+            format!("the change about device {device} did not fit what others changed meanwhile")
+        }
+        "share_refused" => "keys that are not those of your account were refused".to_owned(),
         "sent_again" => format!("{code} messages were sent to {user} again, who asked for them"),
         "offered_again" => {
             format!("a message of {user} that had waited for a list or a decision was opened")
@@ -476,6 +533,8 @@ mod tests {
             id: "00".repeat(16),
             from: "bob\u{1b}".to_owned(),
             device: 70_000,
+            conversation: vec!["bob\u{1b}".to_owned()],
+            is_sync: false,
             sent_at: 1,
             received_at: 2,
             accepted: true,
@@ -504,7 +563,7 @@ mod tests {
         assert_eq!(
             json,
             "{\"type\":\"message\",\"number\":1,\"id\":\"00000000000000000000000000000000\",\
-             \"from\":\"bob\\u001b\",\"device\":70000,\"sent_at\":1,\"received_at\":2,\"accepted\":true,\
+             \"from\":\"bob\\u001b\",\"device\":70000,\"conversation\":[\"bob\\u001b\"],\"is_sync\":false,\"sent_at\":1,\"received_at\":2,\"accepted\":true,\
              \"text\":\"hi\",\"hex\":null}"
         );
     }

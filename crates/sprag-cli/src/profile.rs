@@ -94,6 +94,32 @@ impl Profile {
         })
     }
 
+    /// Opens the profile of `user`, and if there is none makes one that shows a code to be added by another device.
+    pub(crate) fn open_or_link(global: &Global, user: &str) -> Result<Self, CliError> {
+        let home = home(global)?;
+        let server = server(global)?;
+        let store = home.join(STORE);
+        let client = if store.exists() {
+            options(global).open_or_create(store, key::existing(global)?, user)?
+        } else {
+            Client::create_linked(store, key::fresh(global)?, user)?
+        };
+        Ok(Self {
+            client,
+            server,
+            home,
+        })
+    }
+
+    /// Whether this profile is a device with a number; if not, it shows a code.
+    pub(crate) fn has_number(&self) -> Result<bool, CliError> {
+        match self.client.device() {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == "not_linked" => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The server that the options name.
     pub(crate) fn server(&self) -> Option<&Server> {
         self.server.as_ref()
@@ -117,6 +143,12 @@ impl Profile {
         let Some(server) = &self.server else {
             return Ok((Ran::default(), Fetched::default()));
         };
+        if !self.has_number()? {
+            let ran = server.run_tasks(&self.client, output)?;
+            if !self.has_number()? {
+                return Ok((ran, Fetched::default()));
+            }
+        }
         self.client.expire()?;
         let mut ran = server.run_tasks(&self.client, output)?;
         let fetched = server.fetch(&self.client, output)?;

@@ -86,7 +86,11 @@ impl Server {
     /// Publishes what is to be published, also what this server lacks without having said so.
     pub(crate) fn publish(&self, client: &Client, output: &mut Output) -> Result<Ran, CliError> {
         let mut ran = self.run_tasks_that(client, output, is_publication)?;
-        let state = self.directory.state(&client.address()?)?;
+        let address = match client.address() {
+            Err(error) if error.code() == "not_linked" => return Ok(ran),
+            address => address?,
+        };
+        let state = self.directory.state(&address)?;
         self.moved(state.len());
         client.supply_pre_key_state(&state)?;
         ran.add(&self.run_tasks_that(client, output, is_publication)?);
@@ -100,7 +104,6 @@ impl Server {
         output: &mut Output,
         wanted: impl Fn(&Task) -> bool,
     ) -> Result<Ran, CliError> {
-        let address = client.address()?;
         let mut ran = Ran::default();
         let mut tried = BTreeSet::new();
         loop {
@@ -111,7 +114,7 @@ impl Server {
             }
             for task in tasks {
                 tried.insert(task.id());
-                match self.perform(client, &address, &task)? {
+                match self.perform(client, &task)? {
                     Ended::Done => ran.done += 1,
                     Ended::Failed(why) => {
                         // Others cannot write to us until this is settled.
@@ -131,12 +134,7 @@ impl Server {
     }
 
     /// Does one task.
-    pub(crate) fn perform(
-        &self,
-        client: &Client,
-        address: &DeviceAddress,
-        task: &Task,
-    ) -> Result<Ended, CliError> {
+    pub(crate) fn perform(&self, client: &Client, task: &Task) -> Result<Ended, CliError> {
         let replied = match task {
             Task::Deliver { envelope, .. } => {
                 self.moved(envelope.len());
@@ -152,7 +150,8 @@ impl Server {
             }
             Task::PublishPreKeys { upload, .. } => {
                 self.moved(upload.len());
-                self.directory.upload_pre_keys(address, upload).map(Some)
+                let address = client.address()?;
+                self.directory.upload_pre_keys(&address, upload).map(Some)
             }
             Task::PublishDevices { lists, .. } => {
                 self.moved(lists.len());

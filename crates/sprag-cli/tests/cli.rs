@@ -369,10 +369,12 @@ fn json_lines_keep_their_shape() {
         keys(message),
         [
             "accepted",
+            "conversation",
             "device",
             "from",
             "hex",
             "id",
+            "is_sync",
             "number",
             "received_at",
             "sent_at",
@@ -882,4 +884,73 @@ fn doctor_touches_nothing_that_it_cannot_repair() {
             .unwrap(),
         2,
     );
+}
+
+/// Until a device is linked: it asks the server every three seconds, and each try is a process.
+fn linked(world: &World, holder: &str, new: &str) {
+    for _ in 0..2_000 {
+        world.online(new, &["sync"]);
+        world.online(holder, &["sync"]);
+        let events = ok(&world.online(new, &["sync", "--json"]));
+        assert!(events.contains("synced"));
+        let listed = world.online(new, &["device", "link"]);
+        if String::from_utf8_lossy(&listed.stderr).contains("this device is linked") {
+            return;
+        }
+    }
+    panic!("not linked");
+}
+
+#[test]
+fn a_second_device_is_linked_by_its_code_gets_copies_and_is_removed() {
+    let world = World::with_server();
+    let shown = world.online("laptop", &["init", "alice", "--link"]);
+    let text = ok(&shown);
+    let request = text
+        .lines()
+        .find(|line| line.starts_with("sprag-link:"))
+        .unwrap();
+    assert!(
+        text.contains('\u{2588}') || text.lines().count() > 10,
+        "a picture of it"
+    );
+    // Not linked yet: everything else says so.
+    let early = world.online("laptop", &["send", "bob", "too early"]);
+    assert_ne!(early.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&early.stderr).contains("not linked"));
+    // The wrong user, and worthless text.
+    for (user, text) in [
+        ("bob", request),
+        ("alice", "sprag-link:AAAA"),
+        ("alice", "hello"),
+    ] {
+        let refused = world.online(user, &["device", "add", text]);
+        assert_eq!(refused.status.code(), Some(2), "{user} {text}");
+    }
+    // By standard input, where nobody sees it.
+    let mut add = world.command("alice", &["device", "add", "-"]);
+    add.env("SPRAG_SERVER", world.path("server"));
+    let added = with_stdin(add, request.as_bytes());
+    assert!(ok(&added).contains("linking"));
+    linked(&world, "alice", "laptop");
+    let devices = json(&world.online("laptop", &["device", "list", "--json"]));
+    assert_eq!(devices.len(), 2);
+    let laptop = devices.iter().find(|one| one["this"] == true).unwrap();
+    assert_eq!(laptop["holder"], false);
+    let number = laptop["device"].to_string();
+
+    ok(&world.online("alice", &["send", "bob", "from the phone"]));
+    let copy = ok(&world.online("laptop", &["receive"]));
+    assert!(copy.contains("alice to bob: from the phone"), "{copy}");
+    let copy = ok(&world.online("bob", &["receive"]));
+    assert!(copy.contains("from the phone"), "{copy}");
+    // One that is no holder removes nobody.
+    let refused = world.online("laptop", &["device", "remove", &number]);
+    assert_eq!(refused.status.code(), Some(2));
+    let settled = world.online("alice", &["device", "settle"]);
+    assert_eq!(settled.status.code(), Some(7), "there is no fork");
+    let left = ok(&world.online("alice", &["device", "remove", &number]));
+    assert!(!left.contains(&number), "{left}");
+    let told = ok(&world.online("alice", &["events"]));
+    assert!(told.contains("is no longer on your account"), "{told}");
 }

@@ -20,6 +20,7 @@ use crate::event::{self, Event};
 use crate::own::{Device, Env};
 use crate::task::{Kind, PAGE, StoredTask, TaskId};
 use crate::trust::User;
+use crate::upkeep::want_renewal;
 use crate::{chunks, lists, tables};
 
 const VERSION: u8 = 1;
@@ -182,8 +183,12 @@ impl Next {
 }
 
 /// A change is on our newest list. What follows from it needs a session or randomness, and comes with the next tasks.
-fn change_done(rows: &mut Staged<'_>, sequence: u64, change: &Change) {
+fn change_done(rows: &mut Staged<'_>, sequence: u64, change: &Change) -> Result<(), StoreError> {
     rows.delete(tables::list_change(sequence));
+    // Our other devices hear of it at once: what they send is to reach a new one, too.
+    if rows.get(&tables::announced_list())?.is_none() {
+        rows.put(tables::announced_list(), Zeroizing::new(Vec::new()));
+    }
     if !change.drop.is_empty() {
         rows.put(tables::generation_due(), Zeroizing::new(Vec::new()));
     }
@@ -193,6 +198,7 @@ fn change_done(rows: &mut Staged<'_>, sequence: u64, change: &Change) {
             rows.put(name, Zeroizing::new(Vec::new()));
         }
     }
+    Ok(())
 }
 
 fn entries_of(list: &DeviceList) -> Entries {
@@ -284,7 +290,7 @@ impl Device {
             let mut entries = entries_of(&own.newest);
             let signed = match (change.apply(&mut entries), &self.account) {
                 (Applied::Done, _) => {
-                    change_done(rows, sequence, &change);
+                    change_done(rows, sequence, &change)?;
                     continue;
                 }
                 (Applied::Changed, Some(account))
@@ -387,7 +393,7 @@ impl Device {
         if let Some(next) = Next::of(rows, id)? {
             rows.delete(tables::own(tables::OWN_NEXT));
             if let Some(change) = rows.get(&tables::list_change(next.change))? {
-                change_done(rows, next.change, &Change::read(&change)?);
+                change_done(rows, next.change, &Change::read(&change)?)?;
             }
             let own = self.address.user().clone();
             return match self.learn(rows, &own, &next.frame, false) {
@@ -509,6 +515,21 @@ impl Device {
         Ok(())
     }
 
+    /// The user has decided about a fork: what was to be published is offered again.
+    pub(crate) fn resume_publishing(&self, rows: &mut Staged<'_>) -> Result<(), StepError> {
+        for (id, _) in chunks::sequences(rows, tables::TASKS, <[u8]>::is_empty)? {
+            let id = TaskId::new(id);
+            if let Some(mut task) = StoredTask::load(rows, id)?
+                && matches!(task.kind, Kind::PublishDevices { .. })
+                && task.parked
+            {
+                task.parked = false;
+                task.save(rows, id);
+            }
+        }
+        Ok(())
+    }
+
     /// A newer list of our own account is remembered: what its devices and its user are to hear of it.
     pub(crate) fn own_list_changed(
         &self,
@@ -535,6 +556,7 @@ impl Device {
         if removed && now.devices().iter().any(|entry| self.is_me(entry)) {
             let hash = Zeroizing::new(now.hash().as_bytes().to_vec());
             rows.put(tables::announced_list(), hash);
+            want_renewal(rows)?;
         }
         // What was signed on top of another list is signed anew on top of this one.
         if let Some(next) = Next::load(rows)? {

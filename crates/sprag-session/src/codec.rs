@@ -13,6 +13,11 @@ impl Writer {
         Self(bytes)
     }
 
+    /// A record that stands inside another one, and has no version of its own.
+    pub(crate) fn bare(capacity: usize) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(capacity)))
+    }
+
     fn put(&mut self, bytes: &[u8]) -> &mut Self {
         if self.0.capacity() - self.0.len() < bytes.len() {
             let mut larger = Zeroizing::new(Vec::with_capacity(
@@ -81,6 +86,16 @@ impl<'a> Reader<'a> {
         } else {
             Err(reader.damaged())
         }
+    }
+
+    /// Reads what stands inside another record.
+    pub(crate) fn bare(bytes: &'a [u8], what: &'static str) -> Self {
+        Self { rest: bytes, what }
+    }
+
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     pub(crate) fn damaged(&self) -> StoreError {

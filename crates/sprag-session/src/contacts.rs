@@ -75,6 +75,18 @@ impl Device {
         self.safety_number_with(name, list.account_key()).map(Some)
     }
 
+    /// 30 digits of our own account key, the same on all devices of the user.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn account_fingerprint(&self) -> Result<String, StepError> {
+        let user = self.address.user().as_str().as_bytes();
+        let key = self.account_key.as_public_key();
+        let half = Fingerprint::compute(SAFETY_ITERATIONS, user, key)
+            .map_err(|_| StepError::Internal("5,200 iterations are in range"))?;
+        Ok(half.digits())
+    }
+
     fn safety_number_with(
         &self,
         name: &UserId,

@@ -7,6 +7,7 @@ use sprag_wire::{DeviceAddress, DeviceId, HOLDER, ListedDevice, UserId};
 use sprag_x3dh::DeviceList;
 
 use crate::error::StepError;
+use crate::fresh;
 use crate::lists::{self, FIRST_DEVICE};
 use crate::own::{Device, Env};
 use crate::task::{Kind, StoredTask};
@@ -51,6 +52,8 @@ impl Device {
             Some(account),
             list,
         );
+        created.begin_keys(rows, env)?;
+        fresh::note_brought(rows, user, env.now)?;
         let plan = created.new_pre_keys(rows, env)?;
         StoredTask::now(Kind::PublishDevices { from: 1 }).queue(rows)?;
         StoredTask::now(Kind::PublishPreKeys(plan)).queue(rows)?;

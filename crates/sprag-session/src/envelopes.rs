@@ -11,8 +11,8 @@ use crate::inbox::InboxMessage;
 use crate::own::{Device, Env};
 use crate::peers::Learned;
 use crate::receive::Received;
-use crate::tables;
 use crate::task::{Kind, StoredTask};
+use crate::{fresh, tables};
 
 /// A list is fetched because of what a frame claims at most this often: once an hour.
 const FETCH_LIST_MS: u64 = 3_600_000;
@@ -72,6 +72,7 @@ impl Device {
                 return Ok(Delivery::refused(error, Transport::Forget));
             }
         };
+        self.check_alive(rows, env.now)?;
         if !self.inbox_has_room(rows, envelope.from().user())? {
             return Ok(Delivery {
                 message: None,
@@ -100,6 +101,13 @@ impl Device {
         let from = received.from.clone();
         self.tally.opened += 1;
         self.tell_learned(rows, from.user(), received.learned)?;
+        let brought_list = received.content.as_ref().is_ok_and(|content| {
+            content.device_list().is_some() && received.list_refused.is_none()
+        });
+        if received.new_session || brought_list {
+            fresh::note_brought(rows, from.user(), env.now)?;
+        }
+        self.end_link(rows, &from)?;
         if let Some(
             ProtocolError::UntrustedIdentity | ProtocolError::ForkedList | ProtocolError::StaleList,
         ) = received.list_refused
@@ -127,22 +135,32 @@ impl Device {
                     let salts: Vec<Salt> = salts.map(Salt::from_bytes).collect();
                     self.answer_retry(rows, env, &from, &salts)?;
                 }
+                // Who added this device is to hear that it has its keys.
+                Body::KeyShare(share) if !share.link_proof.is_empty() => {
+                    self.send_to_device(rows, env, &from, Body::Ack)?;
+                }
                 _ => {}
             },
             Err(_) => {
+                if received.share_refused {
+                    event::record(rows, &Event::ShareRefused { from: from.clone() })?;
+                }
                 refused = Some(ProtocolError::BadContent);
                 event::record(rows, &Event::BadContent { from: from.clone() })?;
             }
         }
         // A session that can be sent on: what waited for one need not wait for a bundle.
-        if rows
-            .get(&tables::wants_fresh(&tables::device_owner(&from)))?
-            .is_none()
+        let waits = self.is_waiting(rows)?;
+        if !waits
+            && rows
+                .get(&tables::wants_fresh(&tables::device_owner(&from)))?
+                .is_none()
         {
             self.session_ready(rows, env, &from)?;
         }
         Ok(Delivery {
-            message,
+            // What comes before this device has its keys is shown when it has.
+            message: message.filter(|_| !waits),
             refused,
             transport: Transport::Forget,
         })

@@ -137,6 +137,12 @@ pub enum StepError {
     /// All ids of a kind of prekeys are used up, and none is used twice. The device must be linked anew.
     #[error("all prekey ids are used up")]
     Exhausted,
+    /// This device waits for the keys of its account; nothing was changed.
+    #[error("this device is not linked to its account yet")]
+    NotLinked,
+    /// The link request of this device came to its end before the keys of the account were there: forget its store.
+    #[error("the link request has expired")]
+    LinkExpired,
     /// An invariant of this library is broken; please report it.
     #[error("internal error: {0}")]
     Internal(&'static str),

@@ -439,12 +439,17 @@ impl Device {
     /// # Errors
     /// What the store answers.
     pub fn events(&self, rows: &dyn Rows, since: u64) -> Result<Vec<(u64, Event)>, StepError> {
-        let mut events = Vec::new();
-        for (number, value) in chunks::sequences(rows, tables::EVENTS, <[u8]>::is_empty)? {
-            if number > since {
-                events.push((number, read(&value)?));
-            }
-        }
-        Ok(events)
+        events(rows, since)
     }
+}
+
+/// The events after number `since`.
+pub(crate) fn events(rows: &dyn Rows, since: u64) -> Result<Vec<(u64, Event)>, StepError> {
+    let mut events = Vec::new();
+    for (number, value) in chunks::sequences(rows, tables::EVENTS, <[u8]>::is_empty)? {
+        if number > since {
+            events.push((number, read(&value)?));
+        }
+    }
+    Ok(events)
 }

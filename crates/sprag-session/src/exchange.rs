@@ -86,6 +86,9 @@ impl Device {
         let Some(mut task) = StoredTask::load(rows, id)? else {
             return Ok(());
         };
+        if let Kind::FetchDevices { user, .. } = &task.kind {
+            self.list_failed(rows, env, user)?;
+        }
         match failure {
             Failure::NotYet(after) | Failure::Full(after) => {
                 let after = if task.kind.is_put_off_shortly() {
@@ -260,6 +263,33 @@ impl Device {
             task.save(rows, id);
         }
         Ok(())
+    }
+
+    /// As [`accept_user`](Self::accept_user), of the identity whose safety number was compared: the changed one if one
+    /// waits for a decision, else the one remembered.
+    ///
+    /// # Errors
+    /// `UntrustedIdentity` if the number is not that of what would be accepted; as there.
+    pub fn accept_identity(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        name: &UserId,
+        digits: &str,
+    ) -> Result<(), StepError> {
+        let number = match self.changed_safety_number(rows, name)? {
+            Some(number) => Some(number),
+            None => self.safety_number(rows, name)?,
+        };
+        let given: String = digits
+            .chars()
+            .filter(|digit| !digit.is_whitespace())
+            .collect();
+        let number = number.ok_or(ProtocolError::NeedsBundle)?;
+        if number.digits() != given {
+            return Err(ProtocolError::UntrustedIdentity.into());
+        }
+        self.accept_user(rows, env, name)
     }
 
     /// The user decided to go on with somebody: as remembered, or with the changed identity that the server showed last.

@@ -253,6 +253,9 @@ impl Device {
         to: &DeviceAddress,
         body: Body,
     ) -> Result<(), StepError> {
+        if self.is_waiting(rows)? {
+            return Ok(());
+        }
         let mut id = [0; 16];
         env.rng.fill_bytes(&mut id);
         self.post(rows, env, to, Content::new(id, env.now, body))

@@ -13,7 +13,7 @@ use crate::error::StepError;
 use crate::outgoing::MessageId;
 use crate::own::{Counters, Device};
 use crate::receive::Received;
-use crate::task::{read_address, write_address};
+use crate::task::{read_address, read_user, write_address};
 use crate::{chunks, tables};
 
 /// Messages that may wait to be acknowledged. A further one is refused before it is decrypted; the server keeps it.
@@ -25,7 +25,8 @@ pub(crate) const PAGE_BYTES: usize = 16 << 20;
 /// Message ids and opened salts remembered per device.
 pub const REMEMBERED: u64 = 1_024;
 
-const VERSION: u8 = 1;
+/// Version 1 has no conversation.
+const VERSION: u8 = 2;
 
 /// Names a received message for `acknowledge`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +62,8 @@ pub struct InboxMessage {
     pub received_at: u64,
     /// Whether its user was accepted when it came.
     pub accepted: bool,
+    /// Of a sync copy: the users that another device of ours sent it to. Empty: it was sent to us.
+    pub sent_to: Vec<UserId>,
     /// What the application of the sender gave.
     pub application: Vec<u8>,
 }
@@ -184,8 +187,18 @@ impl Device {
         let Ok(content) = &received.content else {
             return Ok(None);
         };
-        let Body::Application(application) = content.body() else {
-            return Ok(None);
+        let (sent_to, application) = match content.body() {
+            Body::Application(application) => (Vec::new(), application),
+            Body::Sync {
+                to, application, ..
+            } => {
+                let to: Result<Vec<_>, _> = to.iter().map(|to| UserId::new(to)).collect();
+                (
+                    to.map_err(|_| StepError::Internal("checked user ids"))?,
+                    application,
+                )
+            }
+            _ => return Ok(None),
         };
         if has_record && is_repeat(rows, &owner, content.message_id())? {
             return Ok(None);
@@ -203,9 +216,18 @@ impl Device {
             .u64(content.sent_at())
             .u64(now)
             .bool(received.accepted);
-        writer.u32(u32::try_from(application.len()).unwrap_or(u32::MAX));
+        // The users may be many: they stand in front of the bytes, in the chunks.
+        let mut body = Writer::bare(sent_to.len() * 32 + application.len());
+        for user in &sent_to {
+            body.block(user.as_str().as_bytes());
+        }
+        body.fixed(application);
+        let body = body.finish();
+        writer
+            .u32(u32::try_from(sent_to.len()).unwrap_or(u32::MAX))
+            .u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
         rows.put(tables::chunk(tables::INBOX, sequence, 0), writer.finish());
-        chunks::put(rows, tables::INBOX, sequence, 1, application);
+        chunks::put(rows, tables::INBOX, sequence, 1, &body);
         Ok(Some(InboxMessage {
             id: InboxId(sequence),
             message_id: MessageId::from_bytes(*content.message_id()),
@@ -213,6 +235,7 @@ impl Device {
             sent_at: content.sent_at(),
             received_at: now,
             accepted: received.accepted,
+            sent_to,
             application: application.clone(),
         }))
     }
@@ -222,6 +245,10 @@ impl Device {
     /// # Errors
     /// What the store answers.
     pub fn inbox(&self, rows: &dyn Rows, limit: usize) -> Result<Vec<InboxMessage>, StepError> {
+        if self.is_waiting(rows)? {
+            // It is shown once this device has the keys of its account.
+            return Ok(Vec::new());
+        }
         let mut headers: chunks::Numbered = Vec::new();
         let mut bytes = 0;
         // Rows come in order: a message's header, then its chunks.
@@ -253,7 +280,7 @@ impl Device {
         let Some(header) = rows.get(&name)? else {
             return Ok(());
         };
-        let (message, length) = read_header(id.0, &header)?;
+        let (message, _, length) = read_header(id.0, &header)?;
         rows.delete(name);
         chunks::delete(rows, tables::INBOX, id.0, 1, length);
         let mut counters = Counters::load(rows)?;
@@ -265,11 +292,14 @@ impl Device {
     }
 }
 
+/// The message without its bytes, how many users stand in front of them, and the length of both.
 pub(crate) fn read_header(
     sequence: u64,
     header: &[u8],
-) -> Result<(InboxMessage, usize), StoreError> {
-    let mut reader = Reader::new(header, VERSION, "inbox row")?;
+) -> Result<(InboxMessage, u32, usize), StoreError> {
+    let version = header.first().copied().filter(|first| *first == 1);
+    let version = version.unwrap_or(VERSION);
+    let mut reader = Reader::new(header, version, "inbox row")?;
     let message = InboxMessage {
         id: InboxId(sequence),
         message_id: MessageId::from_bytes(reader.array()?),
@@ -277,16 +307,26 @@ pub(crate) fn read_header(
         sent_at: reader.u64()?,
         received_at: reader.u64()?,
         accepted: reader.bool()?,
+        sent_to: Vec::new(),
         application: Vec::new(),
     };
+    let users = if version == 1 { 0 } else { reader.u32()? };
     let length = reader.u32()? as usize;
     reader.finish()?;
-    Ok((message, length))
+    Ok((message, users, length))
 }
 
 fn read(rows: &dyn Rows, sequence: u64, header: &[u8]) -> Result<InboxMessage, StoreError> {
-    let (mut message, length) = read_header(sequence, header)?;
-    let mut application = chunks::get(rows, tables::INBOX, sequence, 1, length)?;
-    message.application = std::mem::take(&mut *application);
+    let (mut message, users, length) = read_header(sequence, header)?;
+    let mut body = chunks::get(rows, tables::INBOX, sequence, 1, length)?;
+    if users == 0 {
+        message.application = std::mem::take(&mut *body);
+        return Ok(message);
+    }
+    let mut reader = Reader::bare(&body, "inbox body");
+    for _ in 0..users {
+        message.sent_to.push(read_user(&mut reader)?);
+    }
+    message.application = reader.rest().to_vec();
     Ok(message)
 }

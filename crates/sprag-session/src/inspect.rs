@@ -169,7 +169,7 @@ impl Inspection<'_> {
             count = count.saturating_add(1);
             let what = format!("message {sequence} of the inbox");
             let message = self.read(&what, |rows| {
-                let (message, length) = read_header(sequence, &head)?;
+                let (message, _, length) = read_header(sequence, &head)?;
                 chunks::get(rows, tables::INBOX, sequence, 1, length)?;
                 Ok(message)
             })?;

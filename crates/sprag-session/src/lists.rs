@@ -120,6 +120,46 @@ impl Device {
         Ok(self.retire_all(rows)?)
     }
 
+    /// The two sides of a fork of our own list: the one that this device goes by, and the one that it saw; `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn own_fork(&self, rows: &dyn Rows) -> Result<Option<(DeviceList, DeviceList)>, StepError> {
+        let Some(frame) = rows.get(&tables::candidate(self.address.user()))? else {
+            return Ok(None);
+        };
+        let theirs = DeviceList::verify(UnverifiedDeviceList::decode(&frame)?)?;
+        Ok(Some((self.own_newest(rows)?, theirs)))
+    }
+
+    /// The user says with which side of a fork this device goes on, by the hash of the list: see
+    /// [`settle_fork`](Self::settle_fork). Changes of our list that wait are signed on top of it.
+    ///
+    /// # Errors
+    /// `BadInput` if there is no fork, or neither list has this hash; what the store answers.
+    pub fn settle_fork_by_hash(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        hash: &[u8; 32],
+    ) -> Result<(), StepError> {
+        let (ours, theirs) = self.own_fork(rows)?.ok_or(ProtocolError::BadInput)?;
+        let sides = [ours, theirs];
+        let chosen = sides.iter().find(|list| list.hash().as_bytes() == hash);
+        let chosen = chosen.ok_or(ProtocolError::BadInput)?;
+        let before = self.own_newest(rows)?;
+        self.settle_fork(rows, chosen.frame())?;
+        let own = self.address.user().clone();
+        rows.delete(tables::candidate(&own));
+        self.own_list_changed(rows, &before, chosen)?;
+        self.resume_fetches(rows, &own)?;
+        self.resume_publishing(rows)?;
+        self.user_was_accepted(rows, env, &own)?;
+        self.list_ready(rows, env, &own)?;
+        self.sign_next(rows, env)
+    }
+
     /// All sessions with everybody are read, but never sent on or made current again.
     pub(crate) fn retire_all(&self, rows: &mut Staged<'_>) -> Result<(), StoreError> {
         for name in trust::names(rows)? {

@@ -54,12 +54,14 @@ impl From<ProtocolError> for SendError {
 }
 
 impl Device {
-    /// Takes a message to all devices of `user`: encrypts what can be encrypted, and queues tasks for the rest. The same
-    /// id again changes nothing.
+    /// Takes a message to all devices of `user`, with a sync copy to each other device of our own: encrypts what can be
+    /// encrypted, and queues tasks for the rest. The same id again changes nothing. A message to our own user goes to
+    /// our other devices.
     ///
     /// # Errors
-    /// `OutboxFull`; `BadInput` for more than 917,504 bytes or a message to oneself; `UnlistedDevice` if our own
-    /// device is not on its list any more; or what the store answers. Nothing is changed then.
+    /// `OutboxFull`; `BadInput` for more than 917,504 bytes, or a message to oneself from the only device;
+    /// `UnlistedDevice` if our own device is not on its list any more; `NotLinked`, `LinkExpired`; or what the store
+    /// answers. Nothing is changed then.
     pub fn send(
         &mut self,
         rows: &mut Staged<'_>,
@@ -71,10 +73,14 @@ impl Device {
         if rows.get(&tables::message(&id.0))?.is_some() {
             return Ok(());
         }
-        if application.len() > MAX_APPLICATION || user == self.address.user() {
+        self.check_ready(rows, env.now)?;
+        if application.len() > MAX_APPLICATION {
             return Err(ProtocolError::BadInput.into());
         }
         self.check_own_listed(rows)?;
+        if user == self.address.user() && self.other_own_devices(rows)?.is_empty() {
+            return Err(ProtocolError::BadInput.into());
+        }
         let mut counters = Counters::load(rows)?;
         if counters.outbox >= OUTBOX {
             return Err(SendError::OutboxFull);
@@ -91,7 +97,7 @@ impl Device {
             tables::message(&id.0),
             Zeroizing::new(sequence.to_be_bytes().to_vec()),
         );
-        let mut outgoing = Outgoing {
+        let outgoing = Outgoing {
             sequence,
             id,
             user: user.clone(),
@@ -102,27 +108,49 @@ impl Device {
             waiting: 0,
             without_copies: CopyStatus::Waiting,
         };
-        let known = self.user(rows, user)?;
-        match known.filter(|user| user.may_be_written_to()) {
-            None => {
-                outgoing.open = 1;
-                outgoing.waiting = 1;
-                outgoing.save(rows);
-                rows.put(
-                    tables::waits_for_list(user, Some(sequence)),
-                    Zeroizing::new(Vec::new()),
-                );
-                self.want_bundles(rows, user, None, 0)?;
+        Ok(self.dispatch(rows, env, outgoing, content)?)
+    }
+
+    /// Makes the copies of a message, unless it waits for a list: our own or the user's.
+    fn dispatch(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        mut outgoing: Outgoing,
+        content: Content,
+    ) -> Result<(), StepError> {
+        let (own, user) = (self.address.user().clone(), outgoing.user.clone());
+        let known = self.user(rows, &user)?;
+        let known = known.filter(|user| user.may_be_written_to());
+        let mut waits_for = None;
+        if !self.other_own_devices(rows)?.is_empty()
+            && self.waits_for_fresh_list(rows, env, &own)?
+        {
+            waits_for = Some(own);
+        } else if known.is_none() {
+            self.want_bundles(rows, &user, None, 0)?;
+            waits_for = Some(user.clone());
+        }
+        if let Some(mut known) = known {
+            self.mark_accepted(rows, &mut known)?;
+            if waits_for.is_none() && self.waits_for_fresh_list(rows, env, &user)? {
+                waits_for = Some(user);
             }
-            Some(mut known) => {
-                self.mark_accepted(rows, &mut known)?;
-                self.make_copies(rows, env, &known, outgoing, content)?;
+            if waits_for.is_none() {
+                return self.make_copies(rows, env, &known, outgoing, content);
             }
+        }
+        outgoing.open += 1;
+        outgoing.waiting += 1;
+        outgoing.save(rows);
+        if let Some(name) = waits_for {
+            let name = tables::waits_for_list(&name, Some(outgoing.sequence));
+            rows.put(name, Zeroizing::new(Vec::new()));
         }
         Ok(())
     }
 
-    /// One copy for each listed device of the user.
+    /// One copy for each listed device of the user, and one for each other device of our own.
     fn make_copies(
         &mut self,
         rows: &mut Staged<'_>,
@@ -144,14 +172,23 @@ impl Device {
             outgoing.waiting = 1;
             return Ok(outgoing.close_one(rows, true)?);
         }
+        let mut to: Vec<DeviceAddress> = devices
+            .into_iter()
+            .map(|entry| DeviceAddress::new(outgoing.user.clone(), entry.device()))
+            .collect();
+        if outgoing.user != *self.address.user() {
+            for entry in self.other_own_devices(rows)? {
+                let own = self.address.user().clone();
+                to.push(DeviceAddress::new(own, entry.device()));
+            }
+        }
         let first = outgoing.copies;
-        let count = u32::try_from(devices.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(to.len()).unwrap_or(u32::MAX);
         outgoing.copies += count;
         outgoing.open += count;
         outgoing.waiting += count;
         outgoing.save(rows);
-        for (copy, entry) in (first..).zip(devices) {
-            let to = DeviceAddress::new(outgoing.user.clone(), entry.device());
+        for (copy, to) in (first..).zip(to) {
             let fresh = Copy {
                 to,
                 status: CopyStatus::Waiting,
@@ -159,7 +196,7 @@ impl Device {
                 task: None,
                 asked: 0,
             };
-            self.seal_copy(rows, env, outgoing.sequence, copy, fresh, &mut content)?;
+            self.seal_copy(rows, env, &outgoing, copy, fresh, &mut content)?;
         }
         Ok(())
     }
@@ -169,15 +206,25 @@ impl Device {
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
-        sequence: u64,
+        outgoing: &Outgoing,
         number: u32,
         mut copy: Copy,
         content: &mut Content,
     ) -> Result<(), StepError> {
+        let sequence = outgoing.sequence;
         let owner = tables::device_owner(&copy.to);
+        let mut sync = None;
+        if copy.to.user() == self.address.user() && outgoing.user != *self.address.user() {
+            sync = sync_copy(outgoing, content);
+        }
+        let content = sync.as_mut().unwrap_or(content);
         let unnamed = inbox::unnamed(rows, &owner)?;
         content.set_received(unnamed.iter().map(|(_, salt)| *salt).collect());
         let record = Record::load(rows, &copy.to)?;
+        if !self.prove_link(rows, record.as_ref(), &copy.to, content)? {
+            // The new device has its keys, or will not get them.
+            return Ok(copy.end(rows, sequence, number, CopyStatus::Expired)?);
+        }
         let ride = self.list_to_ride(rows, record.as_ref())?;
         content.set_device_list(ride.as_ref().and_then(|ride| ride.frame.clone()));
         content.set_reset(record.map(|record| record.reset).unwrap_or_default());
@@ -247,7 +294,7 @@ impl Device {
             Zeroizing::new(sequence.to_be_bytes().to_vec()),
         );
         let length = u32::try_from(encoded.len()).map_err(|_| ProtocolError::BadInput)?;
-        Outgoing {
+        let outgoing = Outgoing {
             sequence,
             id: MessageId(id),
             user: to.user().clone(),
@@ -257,8 +304,8 @@ impl Device {
             open: 1,
             waiting: 1,
             without_copies: CopyStatus::Waiting,
-        }
-        .save(rows);
+        };
+        outgoing.save(rows);
         let copy = Copy {
             to: to.clone(),
             status: CopyStatus::Waiting,
@@ -268,7 +315,7 @@ impl Device {
         };
         let owner = tables::device_owner(to);
         if rows.get(&tables::wants_fresh(&owner))?.is_none() {
-            return self.seal_copy(rows, env, sequence, 0, copy, &mut content);
+            return self.seal_copy(rows, env, &outgoing, 0, copy, &mut content);
         }
         // It is to be the first thing said on a session that is being opened.
         copy.save(rows, sequence, 0);
@@ -303,7 +350,7 @@ impl Device {
             copy.status = CopyStatus::Waiting;
         }
         let mut content = outgoing.content(rows)?;
-        self.seal_copy(rows, env, sequence, number, copy, &mut content)
+        self.seal_copy(rows, env, &outgoing, number, copy, &mut content)
     }
 
     /// Keeps a content that was sent by [`Device::seal`] alone, as the outbox keeps what it sends: for `retry`, and for
@@ -440,7 +487,7 @@ impl Device {
                 continue;
             };
             let mut content = outgoing.content(rows)?;
-            self.seal_copy(rows, env, sequence, number, copy, &mut content)?;
+            self.seal_copy(rows, env, &outgoing, number, copy, &mut content)?;
         }
         Ok(())
     }
@@ -452,6 +499,9 @@ impl Device {
         env: &mut Env<'_>,
         name: &UserId,
     ) -> Result<(), StepError> {
+        if rows.get(&tables::stale_list(name))?.is_some() {
+            rows.delete(tables::stale_list(name));
+        }
         let waiting = waiting(rows, &tables::waits_for_list(name, None))?;
         if waiting.is_empty() {
             return Ok(());
@@ -470,7 +520,7 @@ impl Device {
                 // The copies take its place.
                 outgoing.open = outgoing.open.saturating_sub(1);
                 outgoing.waiting = outgoing.waiting.saturating_sub(1);
-                self.make_copies(rows, env, &user, outgoing, content)?;
+                self.dispatch(rows, env, outgoing, content)?;
             }
         }
         Ok(())
@@ -544,7 +594,9 @@ impl Device {
                 }
                 rows.delete(Copy::name(sequence, number));
             }
-            rows.delete(tables::waits_for_list(&outgoing.user, Some(sequence)));
+            for name in [&outgoing.user, self.address.user()] {
+                rows.delete(tables::waits_for_list(name, Some(sequence)));
+            }
             if let Some(mut outgoing) = Outgoing::load(rows, sequence)? {
                 while outgoing.length > 0 {
                     outgoing.close_one(rows, true)?;
@@ -555,4 +607,13 @@ impl Device {
         }
         Ok((expired, false))
     }
+}
+
+/// What another device of our own is sent of a message to somebody else.
+fn sync_copy(outgoing: &Outgoing, content: &Content) -> Option<Content> {
+    let Body::Application(application) = content.body() else {
+        return None;
+    };
+    let body = Body::sync(vec![outgoing.user.as_str().to_owned()], application.clone());
+    Some(Content::new(*content.message_id(), content.sent_at(), body))
 }

@@ -47,6 +47,8 @@ pub struct Received {
     pub learned: Learned,
     /// It is a key share that waits until this device is linked.
     pub aside: bool,
+    /// It is a key share that was not taken: its sender is no holder, or its keys or its proof are wrong.
+    pub share_refused: bool,
 }
 
 impl std::fmt::Debug for Received {
@@ -283,6 +285,7 @@ impl Device {
             list_refused: None,
             learned,
             aside: false,
+            share_refused: false,
         };
         let transcript = opened.session.transcript_hash();
         let mut note = Note {
@@ -538,7 +541,10 @@ impl Device {
             match self.judge_share(rows, &from, identity_key, transcript, share)? {
                 Shared::Taken => {}
                 Shared::Aside => received.aside = true,
-                Shared::Refused => return Ok(()),
+                Shared::Refused => {
+                    received.share_refused = true;
+                    return Ok(());
+                }
             }
         }
         received.content = Ok(content);

@@ -16,12 +16,15 @@ use crate::exchange::RESET;
 use crate::own::{Device, Env};
 use crate::record::Record;
 use crate::task::{Kind, PAGE, StoredTask, TaskId};
-use crate::{receipts, tables};
+use crate::trust::{Judged, ListSource};
+use crate::{fresh, links, receipts, tables};
 
 /// The largest reply that is looked at, in bytes.
 pub const MAX_REPLY: usize = 4 << 20;
 /// A bundle that was not published yet is asked for again after this long: one minute.
 const ASK_AGAIN_MS: u64 = 60_000;
+/// That of a device which this one just added: three seconds.
+const LINK_AGAIN_MS: u64 = 3_000;
 
 impl Device {
     /// The reply to a task. What it brings takes effect at once; the task ends. Twice is once.
@@ -78,11 +81,15 @@ impl Device {
                 Ok(Ok(()))
             }
             Err(StepError::Protocol(error)) => {
+                let kind = task.kind.clone();
                 if StoredTask::load(rows, id)?.is_some() {
                     task.mark(rows, id);
                     self.put_off(rows, env, id, task, error);
                 }
                 event::record(rows, &Event::ReplyRefused { task: id, error })?;
+                if let Kind::FetchDevices { user, .. } = &kind {
+                    self.list_failed(rows, env, user)?;
+                }
                 Ok(Err(error))
             }
             Err(error) => Err(error),
@@ -256,6 +263,7 @@ impl Device {
             }
         }
         self.unmark(rows, id)?;
+        fresh::note_brought(rows, user, env.now)?;
         self.list_ready(rows, env, user)?;
         self.list_was_fetched(rows, env, user, asked)
     }
@@ -314,6 +322,7 @@ impl Device {
             }
         }
         self.unmark(rows, id)?;
+        fresh::note_brought(rows, user, env.now)?;
         self.list_ready(rows, env, user)?;
         if !reply.list.is_empty() {
             self.list_was_fetched(rows, env, user, 0)?;
@@ -330,8 +339,13 @@ impl Device {
             let device = DeviceId::new(*device).map_err(|_| ProtocolError::Malformed)?;
             let address = DeviceAddress::new(user.clone(), device);
             if self.is_waited_for(rows, &address)? {
-                let later = env.now.saturating_add(ASK_AGAIN_MS);
-                self.want_bundles_later(rows, &address, later)?;
+                // A device that we just added needs some seconds to find itself.
+                let after = if links::is_new(rows, self.address.user(), &address)? {
+                    LINK_AGAIN_MS
+                } else {
+                    ASK_AGAIN_MS
+                };
+                self.want_bundles_later(rows, &address, env.now.saturating_add(after))?;
             }
         }
         match refused {
@@ -374,6 +388,7 @@ impl Device {
         if address.user() != user || !(asked.is_empty() || asked.contains(&address.device())) {
             return Err(ProtocolError::BadInput.into());
         }
+        self.check_not_foreign(rows, &address, frame)?;
         let wanted = tables::wants_fresh(&tables::device_owner(&address));
         let fresh = rows.get(&wanted)?;
         if fresh.is_none() && !self.is_waited_for(rows, &address)? {
@@ -402,6 +417,41 @@ impl Device {
         }
         self.end_fetch_of(rows, &address)?;
         self.session_ready(rows, env, &address)
+    }
+
+    /// A bundle of a device that its user never added is told, whether or not anything waits for it.
+    fn check_not_foreign(
+        &self,
+        rows: &mut Staged<'_>,
+        address: &DeviceAddress,
+        frame: &[u8],
+    ) -> Result<(), StepError> {
+        let bundle = UnverifiedPreKeyBundle::decode(frame)?;
+        let Some(known) = self.user(rows, address.user())? else {
+            return Ok(());
+        };
+        if known.is_listed(address.device(), &bundle.identity_key) {
+            return Ok(());
+        }
+        let list = UnverifiedDeviceList::decode(&bundle.device_list)?;
+        let judged = self.judge(Some(&known), address.user(), list, ListSource::Bundle);
+        let lists_it = |judged: Judged| {
+            let mut entries = judged.newest(Some(&known)).devices().iter();
+            entries.any(|entry| {
+                entry.device() == address.device() && *entry.identity_key() == bundle.identity_key
+            })
+        };
+        match judged.map(lists_it) {
+            Ok(true) => Ok(()),
+            // What is to be shown of a changed identity is shown when the bundle is used.
+            Err(ProtocolError::UntrustedIdentity | ProtocolError::ForkedList) => Ok(()),
+            refused => {
+                let device = address.clone();
+                event::record(rows, &Event::ForeignDevice { device })?;
+                let error = refused.err().unwrap_or(ProtocolError::UnlistedDevice);
+                Err(error.into())
+            }
+        }
     }
 
     /// A fetch for one device that has a session now is not needed any more.

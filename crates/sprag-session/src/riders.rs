@@ -77,6 +77,21 @@ pub(crate) fn note_carried(
     Ok(())
 }
 
+/// Whether a frame with this list of ours is on its way to a device.
+pub(crate) fn is_under_way(
+    rows: &dyn Rows,
+    device: &DeviceAddress,
+    hash: &ListHash,
+) -> Result<bool, StoreError> {
+    let mut found = false;
+    let prefix = tables::carried_list(&tables::device_owner(device), None);
+    rows.scan(&prefix, &mut |_, value| {
+        found |= value == hash.as_bytes();
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
 /// A device has the list of ours with this hash.
 pub(crate) fn has_list(
     rows: &mut Staged<'_>,

@@ -2,7 +2,6 @@
 //! *Prekeys* and *Epoch*).
 
 use sprag_store::{Rows, Staged, StoreError};
-use sprag_wire::Body;
 use sprag_wire::relay::PreKeyState;
 use zeroize::Zeroizing;
 
@@ -295,11 +294,6 @@ impl Device {
             copy.status == CopyStatus::HandedOver && copy.salts.len() < FRAMES_OF_COPY
         });
         if !due {
-            return Ok(false);
-        }
-        // A share with proof is of its session, and made anew ("The protocol", §6.1).
-        let content = outgoing.content(rows)?;
-        if matches!(content.body(), Body::KeyShare(share) if !share.link_proof.is_empty()) {
             return Ok(false);
         }
         self.seal_again(rows, env, sequence, number)?;

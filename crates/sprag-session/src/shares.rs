@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
 use crate::own::Device;
-use crate::tables;
+use crate::{newcomer, tables};
 
 /// Keys that one generation number may have: more than holders that made it at once.
 pub const KEYS_OF_GENERATION: usize = 8;
@@ -89,7 +89,18 @@ impl Device {
     /// # Errors
     /// What the store answers.
     pub fn is_waiting(&self, rows: &dyn Rows) -> Result<bool, StepError> {
-        Ok(Keys::load(rows)?.nonce.is_some())
+        Ok(Keys::load(rows)?.nonce.is_some() || self.link_has_ended(rows)?)
+    }
+
+    /// The nonce of the request is over: nothing proves any more that it was read.
+    pub(crate) fn forget_nonce(&self, rows: &mut Staged<'_>) -> Result<(), StepError> {
+        let mut keys = Keys::load(rows)?;
+        keys.nonce = None;
+        keys.save(rows);
+        for (place, _) in aside(rows)? {
+            rows.delete(tables::aside(place));
+        }
+        Ok(())
     }
 
     /// Begins to wait for the keys of the account, under the nonce of the request that is shown.
@@ -188,6 +199,9 @@ impl Device {
     ) -> Result<Shared, StepError> {
         let mut keys = Keys::load(rows)?;
         let Some(nonce) = keys.nonce.take() else {
+            if self.link_has_ended(rows)? {
+                return Ok(Shared::Refused);
+            }
             let taken = self.take_share(rows, from, identity_key, share)?;
             return Ok(if taken {
                 Shared::Taken
@@ -215,6 +229,7 @@ impl Device {
         let mut keys = Keys::load(rows)?;
         keys.nonce = None;
         keys.save(rows);
+        newcomer::linked(rows)?;
         for (place, record) in aside(rows)? {
             let (from, identity_key, share) = read_aside(&record)?;
             // Bad ones are dropped.

@@ -6,7 +6,7 @@
 //! | `01` | `07` `08` | what upkeep remembers; how often a renewal was wanted |
 //! | `01` | `09` `0a` | what was counted; settings |
 //! | `01` | `05`; `05 01`, sequence | our next list, not yet taken by the server; changes that are to be signed |
-//! | `01` | `05 02`; `05 03`; `05 04`, device | list that contacts are to hear of; a generation is due; the account key is to be shared |
+//! | `01` | `05 02`; `05 03`; `05 04`, device | a list that others are to hear of (empty: only our own devices); a generation is due; the account key is to be shared |
 //! | `01` | `06`; `06`, device | link request shown here; link request read here, whose device waits for our keys |
 //! | `01` | `0b` | how often we were set back, and whether the anchor was away |
 //! | `01` | `0c` | a restore under way |

@@ -372,6 +372,15 @@ impl Device {
             ControlFlow::Continue(())
         })?;
         failed?;
+        if self.is_waiting(rows)? {
+            // It opens no session, and has nothing to say: only its prekeys and lists are of use.
+            due.retain(|(_, task)| {
+                matches!(
+                    task.kind,
+                    Kind::PublishPreKeys(_) | Kind::FetchDevices { .. }
+                )
+            });
+        }
         due.iter()
             .map(|(id, task)| self.offer(rows, *id, task))
             .collect()

@@ -206,6 +206,16 @@ impl Content {
         self.reset = sessions;
     }
 
+    /// Sets the proof of a key share that has one, for the session that carries it; of any other body nothing.
+    pub fn set_link_proof(&mut self, proof: &[u8]) {
+        if let Body::KeyShare(share) = &mut self.body
+            && !share.link_proof.is_empty()
+        {
+            share.link_proof.zeroize();
+            share.link_proof = proof.to_vec();
+        }
+    }
+
     /// The encoding, without padding.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {

@@ -197,7 +197,11 @@ impl Client {
         let record = how.checked(open_record(backup, opener)?)?;
         let (device, changes) = surroundings.restore(&store, &record, &how.replace)?;
         commit(&store, changes)?;
-        Ok(Self::assemble(store, device, surroundings))
+        Ok(Self::assemble(
+            store,
+            crate::party::Party::Device(Box::new(device)),
+            surroundings,
+        ))
     }
 }
 
@@ -293,7 +297,11 @@ impl Client {
             let (device, first) = surroundings.restore(&empty, &record, &how.replace)?;
             // The device is in the first commit, before the store counts as one that exists.
             let store = Store::create_with(&directory, &key, sys::rng(), first)?;
-            Ok(Self::assemble(store, device, surroundings))
+            Ok(Self::assemble(
+                store,
+                crate::party::Party::Device(Box::new(device)),
+                surroundings,
+            ))
         })
     }
 }

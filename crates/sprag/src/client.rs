@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_core::CryptoRng;
-use sprag_session::{BackupRecord, Device, Env, MessageId, Replace};
+use sprag_session::{BackupRecord, Device, Env, Linking, MessageId, Replace};
 use sprag_store::{Changes, Rows, Staged, Store, StoreError};
 use sprag_wire::{DeviceAddress, UserId};
 
 use crate::durable::{Durable, Watch};
 use crate::notifier::Notifier;
+use crate::party::Party;
 use crate::pending::Pending;
 use crate::reopen::Recipe;
 use crate::start::Start;
@@ -91,6 +92,18 @@ impl Surroundings {
         let device = Device::restore(&mut staged, &mut env, record, replace)?;
         Ok((device, staged.into_changes()))
     }
+
+    /// A new device of an account that exists, and the rows that are all of it.
+    pub(crate) fn begin_linking(
+        &mut self,
+        rows: &dyn Rows,
+        user: &UserId,
+    ) -> Result<(Linking, Changes), Error> {
+        let mut staged = Staged::new(rows);
+        let mut env = Env::new(self.clock.now(), &mut self.rng);
+        let linking = Linking::begin(&mut staged, &mut env, user)?;
+        Ok((linking, staged.into_changes()))
+    }
 }
 
 /// An end of an encrypted conversation: what an application embeds.
@@ -123,7 +136,7 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) store: Store,
-    pub(crate) device: Device,
+    pub(crate) party: Party,
     surroundings: Surroundings,
     pub(crate) submitted: u64,
     pub(crate) durable: Arc<Durable>,
@@ -146,6 +159,15 @@ pub(crate) struct Step<'a, 'rows> {
     pub(crate) env: Env<'a>,
     /// When its changes are written, if the step knows better.
     pub(crate) write: &'a Cell<Write>,
+}
+
+/// What a step of a device that is still being linked may use.
+pub(crate) struct LinkStep<'a, 'rows> {
+    pub(crate) linking: &'a Linking,
+    pub(crate) rows: &'a mut Staged<'rows>,
+    pub(crate) env: Env<'a>,
+    /// What becomes of it.
+    pub(crate) next: &'a mut Option<Party>,
 }
 
 /// When a step's changes are written.
@@ -206,6 +228,32 @@ impl Shared {
         write: Write,
         step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
     ) -> Result<(Ticket, T), Error> {
+        self.submit_either(
+            write,
+            step,
+            None::<fn(LinkStep<'_, '_>) -> Result<T, Error>>,
+        )
+    }
+
+    /// As [`step`](Self::step); a client that is still being linked does the other one.
+    pub(crate) fn step_either<T: Send + 'static>(
+        &self,
+        write: Write,
+        step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
+        link_step: impl FnOnce(LinkStep<'_, '_>) -> Result<T, Error>,
+    ) -> Pending<T> {
+        match self.submit_either(write, step, Some(link_step)) {
+            Ok((ticket, result)) => self.when(ticket, result),
+            Err(error) => Pending::ready(self.notifier.clone(), Err(error)),
+        }
+    }
+
+    fn submit_either<T>(
+        &self,
+        write: Write,
+        step: impl FnOnce(Step<'_, '_>) -> Result<T, Error>,
+        link_step: Option<impl FnOnce(LinkStep<'_, '_>) -> Result<T, Error>>,
+    ) -> Result<(Ticket, T), Error> {
         let mut guard = self.state()?;
         let state = guard.as_mut().ok_or_else(Error::closed)?;
         // What failed was another step's: of this one nothing is in doubt, not even whether its input was good.
@@ -214,7 +262,7 @@ impl Shared {
         }
         let State {
             store,
-            device,
+            party,
             surroundings,
             submitted,
             durable,
@@ -228,15 +276,34 @@ impl Shared {
         let now = surroundings.clock.now();
         let env = Env::new(now, &mut surroundings.rng);
         let write = Cell::new(write);
-        let result = step(Step {
-            device,
-            rows: &mut rows,
-            env,
-            write: &write,
-        })?;
-        if !rows.changes().is_empty() {
-            device.save_counts(&mut rows, now);
-        }
+        let result = match (&mut *party, link_step) {
+            (Party::Linking(linking), Some(link_step)) => {
+                let mut next = None;
+                let result = link_step(LinkStep {
+                    linking,
+                    rows: &mut rows,
+                    env,
+                    next: &mut next,
+                })?;
+                if let Some(next) = next {
+                    *party = next;
+                }
+                result
+            }
+            (party, _) => {
+                let device = party.device(now)?;
+                let result = step(Step {
+                    device,
+                    rows: &mut rows,
+                    env,
+                    write: &write,
+                })?;
+                if !rows.changes().is_empty() {
+                    device.save_counts(&mut rows, now);
+                }
+                result
+            }
+        };
         let changes = rows.into_changes();
         if changes.is_empty() {
             // A read sees what was submitted; it is told when that is durable.
@@ -306,12 +373,15 @@ impl Shared {
         let (completer, pending) = Pending::new(notifier);
         let State {
             store,
-            mut device,
+            mut party,
             surroundings,
             ..
         } = state;
         let mut rows = Staged::new(&store);
-        device.write_counts(&mut rows, surroundings.clock.now());
+        let now = surroundings.clock.now();
+        if let Ok(device) = party.device(now) {
+            device.write_counts(&mut rows, now);
+        }
         let counts = rows.into_changes();
         for watcher in self.watch.take() {
             watcher.complete(Err(Error::closed()));
@@ -335,23 +405,44 @@ impl Client {
         mut surroundings: Surroundings,
     ) -> Result<Self, Error> {
         let user = UserId::new(user).map_err(|_| Error::bad_input())?;
-        let device = match Device::load(&store as &dyn Rows)? {
-            Some(device) if *device.address().user() != user => return Err(Error::other_user()),
-            Some(device) => device,
+        let party = match Party::load(&store, Some(&user))? {
+            Some(party) => party,
             None => {
                 let (device, changes) = surroundings.create(&store, &user)?;
                 commit(&store, changes)?;
-                device
+                Party::Device(Box::new(device))
             }
         };
-        Ok(Self::assemble(store, device, surroundings))
+        Ok(Self::assemble(store, party, surroundings))
     }
 
-    pub(crate) fn assemble(store: Store, device: Device, surroundings: Surroundings) -> Self {
+    /// As [`with_store`](Self::with_store), but if the store is empty, it becomes that of a new device of an account
+    /// that exists: see [`link_request`](Self::link_request).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_store_linked(
+        store: Store,
+        user: &str,
+        mut surroundings: Surroundings,
+    ) -> Result<Self, Error> {
+        let user = UserId::new(user).map_err(|_| Error::bad_input())?;
+        let party = match Party::load(&store, Some(&user))? {
+            Some(party) => party,
+            None => {
+                let (linking, changes) = surroundings.begin_linking(&store, &user)?;
+                commit(&store, changes)?;
+                Party::Linking(linking)
+            }
+        };
+        Ok(Self::assemble(store, party, surroundings))
+    }
+
+    pub(crate) fn assemble(store: Store, party: Party, surroundings: Surroundings) -> Self {
         let watch: Arc<Watch> = Arc::default();
         let state = State {
             store,
-            device,
+            party,
             surroundings,
             submitted: 0,
             durable: Durable::new(watch.clone()),
@@ -383,11 +474,17 @@ impl Client {
     }
 
     pub(crate) fn with_device<T>(&self, read: impl FnOnce(&Device) -> T) -> Result<T, Error> {
-        let state = self.shared.state()?;
-        state
-            .as_ref()
-            .map(|state| read(&state.device))
-            .ok_or_else(Error::closed)
+        self.with_party(|party, now| party.device(now).map(|device| read(device)))?
+    }
+
+    pub(crate) fn with_party<T>(
+        &self,
+        read: impl FnOnce(&mut Party, u64) -> T,
+    ) -> Result<T, Error> {
+        let mut state = self.shared.state()?;
+        let state = state.as_mut().ok_or_else(Error::closed)?;
+        let now = state.surroundings.clock.now();
+        Ok(read(&mut state.party, now))
     }
 
     /// The same verbs as futures that need no runtime.
@@ -401,13 +498,13 @@ impl Client {
     /// # Errors
     /// `closed`, `forked`.
     pub fn user(&self) -> Result<String, Error> {
-        self.with_device(|device| device.address().user().as_str().to_owned())
+        self.with_party(|party, _| party.user().as_str().to_owned())
     }
 
     /// Where envelopes for this device go.
     ///
     /// # Errors
-    /// `closed`, `forked`.
+    /// `not_linked` while this device has no number yet, `link_expired`; `closed`, `forked`.
     pub fn address(&self) -> Result<DeviceAddress, Error> {
         self.with_device(|device| device.address().clone())
     }
@@ -415,7 +512,7 @@ impl Client {
     /// The number of this device among its user's.
     ///
     /// # Errors
-    /// `closed`, `forked`.
+    /// As [`address`](Self::address).
     pub fn device(&self) -> Result<u32, Error> {
         self.with_device(|device| device.address().device().get())
     }

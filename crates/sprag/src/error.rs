@@ -7,7 +7,7 @@ use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 45] = [
+pub const CODES: [&str; 47] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -53,6 +53,8 @@ pub const CODES: [&str; 45] = [
     "backup_damaged",
     "backup_version",
     "backup_too_large",
+    "not_linked",
+    "link_expired",
 ];
 
 /// What a caller does about an error.
@@ -87,6 +89,8 @@ pub enum Question {
     Restore,
     /// The store was set back to an earlier state: go on with it, and how? See `AfterRollback`.
     RolledBack,
+    /// The link request of this device has expired: remove its profile, and link it anew.
+    LinkAgain,
     /// Another process holds the store: end it, or use it.
     EndOtherProcess,
 }
@@ -126,6 +130,10 @@ enum Cause {
     BackupVersion,
     #[error("backup would be too large")]
     BackupTooLarge,
+    #[error("this device is not linked to its account yet")]
+    NotLinked,
+    #[error("the link request has expired")]
+    LinkExpired,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -207,6 +215,8 @@ impl Error {
             Cause::BackupDamaged => "backup_damaged",
             Cause::BackupVersion => "backup_version",
             Cause::BackupTooLarge => "backup_too_large",
+            Cause::NotLinked => "not_linked",
+            Cause::LinkExpired => "link_expired",
             Cause::Internal(_) => "internal",
         }
     }
@@ -215,6 +225,8 @@ impl Error {
     #[must_use]
     pub fn action(&self) -> Action {
         match self.code() {
+            "not_linked" => Action::Retry,
+            "link_expired" => Action::AskUser(Question::LinkAgain),
             "outbox_full" => Action::Retry,
             "closed" | "forked" | "no_profile" | "profile_exists" | "other_user"
             | "key_unreadable" | "anchor_needed" | "other_anchor" | "backup_damaged"
@@ -325,6 +337,14 @@ impl Error {
         Self(Cause::Internal(what))
     }
 
+    pub(crate) fn not_linked() -> Self {
+        Self(Cause::NotLinked)
+    }
+
+    pub(crate) fn link_expired() -> Self {
+        Self(Cause::LinkExpired)
+    }
+
     pub(crate) fn bad_input() -> Self {
         Self(Cause::Protocol(ProtocolError::BadInput))
     }
@@ -342,6 +362,8 @@ impl From<StepError> for Error {
             StepError::Protocol(error) => error.into(),
             StepError::Store(error) => error.into(),
             StepError::Exhausted => Self(Cause::IdsExhausted),
+            StepError::NotLinked => Self::not_linked(),
+            StepError::LinkExpired => Self::link_expired(),
             StepError::Internal(what) => Self::internal(what),
             _ => Self::internal("a step that this facade does not know"),
         }

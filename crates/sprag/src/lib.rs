@@ -41,6 +41,7 @@
 
 mod backup;
 mod client;
+mod devices;
 mod diagnose;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 pub mod doctor;
@@ -52,6 +53,7 @@ mod health;
 mod notifier;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 mod open;
+mod party;
 mod pending;
 mod reopen;
 mod start;
@@ -63,6 +65,7 @@ mod verbs;
 
 pub use backup::{BackupSummary, Restore};
 pub use client::{Client, Clock, Surroundings};
+pub use devices::{OwnDevice, OwnDeviceState, OwnFork};
 pub use error::{Action, CODES, Error, Question};
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 pub use guard::{AfterRollback, OpenOptions};

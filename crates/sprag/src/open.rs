@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sprag_keys::Key;
-use sprag_session::{Device, renewal_wanted};
-use sprag_store::{MemoryRows, Rows, Store, StoreError};
+use sprag_session::renewal_wanted;
+use sprag_store::{MemoryRows, Store, StoreError};
 use sprag_wire::UserId;
 
 use crate::client::{Client, Write};
 use crate::guard::OpenOptions;
 use crate::notifier::Notifier;
+use crate::party::Party;
 use crate::pending::Pending;
 use crate::reopen::Recipe;
 use crate::start::Start;
@@ -84,6 +85,38 @@ impl Client {
             Begin::Create,
             Some(user),
             Surroundings::default(),
+            OpenOptions::default(),
+        )
+    }
+
+    /// Makes a profile in `directory` for a new device of an account that exists. It shows a
+    /// [`link_request`](Self::link_request), and does nothing else until a holder of the account has added it and given
+    /// it the keys: see [`link_device`](Self::link_device). Opening it again goes on where it was.
+    ///
+    /// # Errors
+    /// `profile_exists`, and those of [`open_or_create`](Self::open_or_create).
+    pub fn create_linked(directory: impl AsRef<Path>, key: Key, user: &str) -> Result<Self, Error> {
+        Self::start_create_linked(directory, key, user).wait()
+    }
+
+    /// See [`Client::create_linked`].
+    pub fn start_create_linked(directory: impl AsRef<Path>, key: Key, user: &str) -> Pending<Self> {
+        Self::start_create_linked_in(directory, key, user, Surroundings::default())
+    }
+
+    /// As [`Client::create_linked`], with a clock and a generator of one's own.
+    pub fn start_create_linked_in(
+        directory: impl AsRef<Path>,
+        key: Key,
+        user: &str,
+        surroundings: Surroundings,
+    ) -> Pending<Self> {
+        begin(
+            directory.as_ref(),
+            key,
+            Begin::Link,
+            Some(user),
+            surroundings,
             OpenOptions::default(),
         )
     }
@@ -209,6 +242,9 @@ fn open(
     let user = user.map(UserId::new).transpose();
     let user = user.map_err(|_| Error::bad_input())?;
     options.check(directory)?;
+    if begin == Begin::Link {
+        return link(directory, key, user.as_ref(), surroundings, options);
+    }
     if begin == Begin::Create {
         return create(directory, key, user.as_ref(), surroundings, options);
     }
@@ -219,13 +255,13 @@ fn open(
         opened => opened?,
     };
     // The device is in the first commit, before the store counts as one that exists.
-    let device = Device::load(&store as &dyn Rows)?;
-    let mut device = device.ok_or(StoreError::Damaged("the device is missing"))?;
-    if user.is_some_and(|user| *device.address().user() != user) {
-        return Err(Error::other_user());
+    let party = Party::load(&store, user.as_ref())?;
+    let mut party = party.ok_or(StoreError::Damaged("the device is missing"))?;
+    // A device that is still being linked has nothing that could be set back.
+    if let Party::Device(device) = &mut party {
+        options.guard(&store, device, &mut surroundings)?;
     }
-    options.guard(&store, &mut device, &mut surroundings)?;
-    Ok(Client::assemble(store, device, surroundings).with_recipe(again(options)))
+    Ok(Client::assemble(store, party, surroundings).with_recipe(again(options)))
 }
 
 /// How the client comes to its store again: by the same key, under the same guard.
@@ -259,7 +295,26 @@ fn create(
         Some(kind) => Store::create_in_with(directory, key, kind, sys::rng(), first)?,
     };
     options.guard(&store, &mut device, &mut surroundings)?;
-    Ok(Client::assemble(store, device, surroundings).with_recipe(again(options)))
+    Ok(
+        Client::assemble(store, Party::Device(Box::new(device)), surroundings)
+            .with_recipe(again(options)),
+    )
+}
+
+fn link(
+    directory: &Path,
+    key: &Key,
+    user: Option<&UserId>,
+    mut surroundings: Surroundings,
+    options: &OpenOptions,
+) -> Result<Client, Error> {
+    let user = user.ok_or_else(Error::bad_input)?;
+    let (linking, first) = surroundings.begin_linking(&MemoryRows::new(), user)?;
+    let store = match options.database {
+        None => Store::create_with(directory, key, sys::rng(), first)?,
+        Some(kind) => Store::create_in_with(directory, key, kind, sys::rng(), first)?,
+    };
+    Ok(Client::assemble(store, Party::Linking(linking), surroundings).with_recipe(again(options)))
 }
 
 /// How a client comes to its store.
@@ -268,6 +323,7 @@ pub(crate) enum Begin {
     Open,
     Create,
     OpenOrCreate,
+    Link,
 }
 
 #[cfg(test)]

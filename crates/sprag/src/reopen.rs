@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
-use sprag_session::Device;
-use sprag_store::{Rows, Store, StoreError};
+use sprag_store::{Store, StoreError};
 
 use crate::Error;
 use crate::client::{Client, Shared, State};
 use crate::durable::Durable;
+use crate::party::Party;
 #[cfg(not(target_family = "wasm"))]
 use crate::{pending::Pending, start::Start, sys};
 
@@ -21,7 +21,7 @@ impl Shared {
         if let Some(state) = state
             && !state.broken
         {
-            state.device = load(&state.store)?;
+            state.party = load(&state.store)?;
         }
         Ok(())
     }
@@ -49,11 +49,11 @@ impl Shared {
                 (None, Some(recipe)) => recipe(&state.store)?,
                 (None, None) => return Err(Error::bad_input()),
             };
-            let device = load(&store)?;
-            if device.identity_key() != state.device.identity_key() {
+            let party = load(&store)?;
+            if party.identity_key() != state.party.identity_key() {
                 return Err(Error::other_user());
             }
-            state.device = device;
+            state.party = party;
             state.store = store;
             state.submitted = 0;
             state.broken = false;
@@ -66,9 +66,9 @@ impl Shared {
     }
 }
 
-fn load(store: &Store) -> Result<Device, Error> {
-    let device = Device::load(store as &dyn Rows)?;
-    Ok(device.ok_or(StoreError::Damaged("the device is missing"))?)
+fn load(store: &Store) -> Result<Party, Error> {
+    let party = Party::load(store, None)?;
+    Ok(party.ok_or(StoreError::Damaged("the device is missing"))?)
 }
 
 impl Client {
@@ -171,7 +171,8 @@ mod tests {
         let rng = Failing(word.clone());
         let store = Store::create_with(directory, &Key::raw([7; 32]), rng, first).unwrap();
         let recipe: Recipe = Arc::new(|store| Ok(store.reopen(sys::rng())?));
-        let client = Client::assemble(store, device, surroundings).with_recipe(recipe);
+        let client = Client::assemble(store, Party::Device(Box::new(device)), surroundings)
+            .with_recipe(recipe);
         (client, word)
     }
 

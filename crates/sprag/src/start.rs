@@ -6,6 +6,7 @@ use sprag_wire::{ScanError, ScannableFingerprint, UserId};
 
 use crate::Error;
 use crate::client::{Client, Write};
+use crate::party::Party;
 use crate::pending::Pending;
 use crate::types::{Contact, Message, NumberedEvent, Received, SafetyNumber, Status};
 
@@ -77,17 +78,33 @@ impl Start<'_> {
 
     /// See [`Client::tasks`].
     pub fn tasks(self) -> Pending<Vec<Task>> {
-        self.0.shared.step(Write::Durable, |mut step| {
-            step.device.prepare(step.rows, &mut step.env)?;
-            step.device.go_on_restoring(step.rows, &mut step.env)?;
-            let now = step.env.now();
-            Ok(step.device.tasks(step.rows, now, PAGE)?)
-        })
+        self.0.shared.step_either(
+            Write::Durable,
+            |mut step| {
+                let now = step.env.now();
+                step.device.prepare(step.rows, &mut step.env)?;
+                step.device.go_on_restoring(step.rows, &mut step.env)?;
+                if step.rows.changes().is_empty() {
+                    step.device.check_alive(step.rows, now)?;
+                }
+                Ok(step.device.tasks(step.rows, now, PAGE)?)
+            },
+            |step| {
+                let now = step.env.now();
+                if step.linking.is_over(now) {
+                    step.linking.end(step.rows)?;
+                    *step.next = Some(Party::Ended(step.linking.user().clone()));
+                    return Ok(Vec::new());
+                }
+                Ok(step.linking.tasks(step.rows, now)?)
+            },
+        )
     }
 
     /// See [`Client::reset`].
     pub fn reset(self, user: &str) -> Pending<()> {
         self.0.shared.step(Write::Durable, |step| {
+            step.device.check_ready(step.rows, step.env.now())?;
             Ok(step.device.reset(step.rows, &user_id(user)?)?)
         })
     }
@@ -95,9 +112,19 @@ impl Start<'_> {
     /// See [`Client::supply`].
     pub fn supply(self, id: TaskId, reply: &[u8]) -> Pending<()> {
         // What was learned is kept also when the reply as a whole is refused.
-        let supplied = self.0.shared.step(Write::Durable, |mut step| {
-            Ok(step.device.supply(step.rows, &mut step.env, id, reply)?)
-        });
+        let supplied = self.0.shared.step_either(
+            Write::Durable,
+            |mut step| Ok(step.device.supply(step.rows, &mut step.env, id, reply)?),
+            |mut step| {
+                if step.linking.is_over(step.env.now()) {
+                    return Err(Error::link_expired());
+                }
+                let supplied = step.linking.supply(step.rows, &mut step.env, id, reply)?;
+                Ok(supplied.map(|device| {
+                    *step.next = device.map(|device| Party::Device(Box::new(device)));
+                }))
+            },
+        );
         supplied.and_then(|outcome| outcome.map_err(Error::from))
     }
 
@@ -110,21 +137,28 @@ impl Start<'_> {
 
     /// See [`Client::done`].
     pub fn done(self, id: TaskId) -> Pending<()> {
-        self.0.shared.step(Write::Lazy, |step| {
-            step.device.note_done(step.rows, &step.env, id)?;
-            // What follows from a new list of ours is waited for.
-            if step.device.is_list_change(step.rows, id)? {
-                step.write.set(Write::Durable);
-            }
-            Ok(step.device.done(step.rows, id)?)
-        })
+        self.0.shared.step_either(
+            Write::Lazy,
+            |step| {
+                step.device.note_done(step.rows, &step.env, id)?;
+                // What follows from a new list of ours is waited for.
+                if step.device.is_list_change(step.rows, id)? {
+                    step.write.set(Write::Durable);
+                }
+                Ok(step.device.done(step.rows, id)?)
+            },
+            // A fetch ends with its reply.
+            |_| Ok(()),
+        )
     }
 
     /// See [`Client::failed`].
     pub fn failed(self, id: TaskId, failure: &Failure) -> Pending<()> {
-        self.0.shared.step(Write::Durable, |mut step| {
-            Ok(step.device.failed(step.rows, &mut step.env, id, failure)?)
-        })
+        self.0.shared.step_either(
+            Write::Durable,
+            |mut step| Ok(step.device.failed(step.rows, &mut step.env, id, failure)?),
+            |step| Ok(step.linking.failed(step.rows, &step.env, id, failure)?),
+        )
     }
 
     /// See [`Client::retry`].
@@ -140,6 +174,16 @@ impl Start<'_> {
             Ok(step
                 .device
                 .accept_user(step.rows, &mut step.env, &user_id(user)?)?)
+        })
+    }
+
+    /// See [`Client::accept_identity`].
+    pub fn accept_identity(self, user: &str, digits: &str) -> Pending<()> {
+        self.0.shared.step(Write::Durable, |mut step| {
+            let user = user_id(user)?;
+            Ok(step
+                .device
+                .accept_identity(step.rows, &mut step.env, &user, digits)?)
         })
     }
 
@@ -213,16 +257,22 @@ impl Start<'_> {
     /// See [`Client::events`].
     pub fn events(self, since: u64) -> Pending<Vec<NumberedEvent>> {
         let away = self.0.shared.anchor_is_away();
-        self.0.shared.step(Write::Durable, move |step| {
-            if let Some(away) = away {
-                step.device.note_anchor(step.rows, away)?;
-            }
-            let events = step.device.events(step.rows, since)?;
-            Ok(events
+        let numbered = |events: Vec<(u64, sprag_session::Event)>| {
+            events
                 .into_iter()
                 .map(|(number, event)| NumberedEvent { number, event })
-                .collect())
-        })
+                .collect()
+        };
+        self.0.shared.step_either(
+            Write::Durable,
+            move |step| {
+                if let Some(away) = away {
+                    step.device.note_anchor(step.rows, away)?;
+                }
+                Ok(numbered(step.device.events(step.rows, since)?))
+            },
+            move |step| Ok(numbered(step.linking.events(step.rows, since)?)),
+        )
     }
 
     /// See [`Client::expire`].

@@ -37,6 +37,22 @@ impl Message {
         self.0.message_id
     }
 
+    /// With whom the conversation is that it belongs to: who sent it; or, of a copy of what another device of our own
+    /// user sent, to whom.
+    #[must_use]
+    pub fn conversation(&self) -> Vec<String> {
+        match self.0.sent_to.as_slice() {
+            [] => vec![self.from().to_owned()],
+            users => users.iter().map(|user| user.as_str().to_owned()).collect(),
+        }
+    }
+
+    /// Whether it is a copy of what another device of our own user sent to others.
+    #[must_use]
+    pub fn is_sync(&self) -> bool {
+        !self.0.sent_to.is_empty()
+    }
+
     /// The user who sent it.
     #[must_use]
     pub fn from(&self) -> &str {

@@ -16,11 +16,22 @@ impl Client {
         Self::with_store(store, user, Surroundings::default())
     }
 
-    /// Sends bytes to all devices of a user, encrypted for each. When it returns, the message is durable: what could be
+    /// As [`in_memory`](Self::in_memory), for a new device of an account that exists: see
+    /// [`link_request`](Self::link_request).
+    ///
+    /// # Errors
+    /// `bad_input`.
+    pub fn in_memory_linked(user: &str) -> Result<Self, Error> {
+        let store = sprag_store::Store::in_memory(crate::sys::rng())?;
+        Self::with_store_linked(store, user, Surroundings::default())
+    }
+
+    /// Sends bytes to all devices of a user, encrypted for each, with a copy for each other device of our own. When it returns, the message is durable: what could be
     /// encrypted is offered by [`tasks`](Self::tasks), what could not waits for what other tasks fetch.
     ///
     /// # Errors
-    /// `bad_input`: more than 917,504 bytes, a user id out of range, or a message to oneself. `outbox_full`;
+    /// `bad_input`: more than 917,504 bytes, a user id out of range, or a message to oneself from one's only device
+    /// (from one of several it goes to the others). `outbox_full`; `not_linked`, `link_expired`;
     /// `unlisted_device` if this device was removed from its account; those of the store.
     pub fn send_encrypted_message(&self, user: &str, message: &[u8]) -> Result<MessageId, Error> {
         self.start().send_encrypted_message(user, message).wait()
@@ -124,6 +135,16 @@ impl Client {
     /// `needs_bundle` if the server has shown nothing of him yet: send to him, or fetch first. Those of the store.
     pub fn accept(&self, user: &str) -> Result<(), Error> {
         self.start().accept(user).wait()
+    }
+
+    /// As [`accept`](Self::accept), of exactly the identity whose safety number was compared: 60 digits, as
+    /// [`changed_safety_number`](Self::changed_safety_number) or [`safety_number`](Self::safety_number) gave them. If
+    /// the server has shown another one meanwhile, nothing is accepted.
+    ///
+    /// # Errors
+    /// `untrusted_identity`: the digits are not those of what would be accepted. As [`accept`](Self::accept).
+    pub fn accept_identity(&self, user: &str, digits: &str) -> Result<(), Error> {
+        self.start().accept_identity(user, digits).wait()
     }
 
     /// Replaces all sessions with a user, as after a suspected theft: fresh ones are opened, and what was held before is

@@ -1,5 +1,6 @@
 //! `sprag demo`: two people talk over everything that goes wrong, for real, and what it cost is measured.
 
+mod devices;
 mod folder;
 mod healing;
 mod rollback;
@@ -37,6 +38,7 @@ pub(super) fn run(args: &DemoArgs, output: &mut Output) -> Result<Exit, CliError
     demo.second_opener()?;
     demo.lost_session()?;
     demo.restored_copy()?;
+    demo.second_device()?;
     demo.measure()?;
     demo.end(begun)
 }
@@ -391,9 +393,8 @@ impl<'a> Demo<'a> {
 
     /// Does these tasks.
     fn perform(&self, client: &Client, tasks: &[Task]) -> Result<(), CliError> {
-        let address = client.address()?;
         for task in tasks {
-            match self.server.perform(client, &address, task)? {
+            match self.server.perform(client, task)? {
                 Ended::Done => {}
                 _ => return Err(CliError::Demo("the server does what it is asked")),
             }

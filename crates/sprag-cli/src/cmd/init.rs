@@ -8,6 +8,9 @@ use super::status;
 
 pub(super) fn run(profile: &Profile, output: &mut Output) -> Result<Exit, CliError> {
     let ran = profile.run_tasks(output)?;
+    if !profile.client.is_linked()? {
+        return super::device::show(profile, output);
+    }
     output.line(&status::profile_line(profile)?)?;
     profile.tell_waiting(output)?;
     if ran.questions > 0 {

@@ -5,6 +5,7 @@ mod backup;
 mod bundle;
 mod completions;
 mod demo;
+mod device;
 mod diagnose;
 mod doctor;
 mod events;
@@ -43,12 +44,14 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Man => return man::run(output),
         Command::Store(args) => return store::run(&cli.global, args, output),
         Command::RolledBack(_) => Profile::open_set_back(&cli.global)?,
+        Command::Init(args) if args.link => Profile::open_or_link(&cli.global, &args.user)?,
         Command::Init(args) => Profile::open_or_create(&cli.global, args)?,
         Command::Doctor(args) => return doctor::run(&cli.global, args, output),
         _ => Profile::open(&cli.global)?,
     };
     let ended = match &cli.command {
         Command::Init(_) => init::run(&profile, output),
+        Command::Device(args) => device::run(&profile, args, output),
         Command::Send(args) => send::run(&profile, args, output),
         Command::Receive(args) => receive::run(&profile, args, output),
         Command::Sync => sync::run(&profile, output),

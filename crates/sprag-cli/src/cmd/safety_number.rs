@@ -50,7 +50,7 @@ fn not_a_code() -> CliError {
 }
 
 /// A QR code in half blocks: what a scanner takes for paper is drawn, for most terminals are dark.
-fn picture(code: &[u8]) -> String {
+pub(super) fn picture(code: &[u8]) -> String {
     QrCode::new(code).map_or_else(
         |_| String::new(),
         |code| {

@@ -17,7 +17,11 @@ pub(super) fn run(profile: &Profile, output: &mut Output) -> Result<Exit, CliErr
         tasks_waiting: profile.client.tasks()?.len(),
         envelopes: fetched.envelopes,
         refused: fetched.refused,
-        inbox: profile.client.inbox()?.len(),
+        inbox: if profile.has_number()? {
+            profile.client.inbox()?.len()
+        } else {
+            0
+        },
     })?;
     Ok(exit(ran.questions + fetched.questions))
 }
