@@ -24,7 +24,7 @@ use sprag::{
     MessageId, NumberedEvent, Pending, Question, Received, Refusal, SafetyNumber, Status,
     Surroundings, Task, TaskId, Transport,
 };
-use sprag_session::{ProtocolError, SendError, StepError};
+use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_tests::shelf::Shelf;
 use sprag_tests::verbs::{SOON, every_verb, further_verbs, soon};
 
@@ -443,6 +443,15 @@ fn every_error() -> Vec<Error> {
     errors.push(SendError::OutboxFull.into());
     errors.push(StepError::Internal("a test").into());
     errors.push(StepError::Exhausted.into());
+    errors.push(StepError::NotLinked.into());
+    errors.push(StepError::LinkExpired.into());
+    for backup in [
+        BackupError::Damaged,
+        BackupError::Version,
+        BackupError::TooLarge,
+    ] {
+        errors.push(backup.into());
+    }
     let dir = tempfile::tempdir().unwrap();
     let key = Key::raw([1; 32]);
     Client::create(dir.path(), key.clone(), "alice")
@@ -510,6 +519,11 @@ fn every_code_is_on_the_list_and_every_error_says_what_to_do() {
         ("anchor_needed", Action::FixCall),
         ("other_anchor", Action::FixCall),
         ("ids_exhausted", Action::AskUser(Question::Restore)),
+        ("backup_damaged", Action::FixCall),
+        ("backup_version", Action::Update),
+        ("backup_too_large", Action::FixCall),
+        ("not_linked", Action::Retry),
+        ("link_expired", Action::AskUser(Question::LinkAgain)),
     ];
     let mut seen = BTreeSet::new();
     for error in every_error() {
