@@ -7,9 +7,11 @@ use crate::error::StoreError;
 use crate::home::{COPY, CREATING, Home, LOCK, MANIFEST, epoch_of};
 use crate::manifest::{BackendKind, MANIFEST_LEN, Manifest};
 use crate::mark::{self, MARK};
+#[cfg(feature = "sled")]
+use crate::sys::Scratch;
 use crate::sys::{
-    Scratch, aside, file_len, is_open_to_others, names_in, read_file, remove_dir, remove_file,
-    replace_file, restrict, sync_dir,
+    aside, file_len, is_open_to_others, names_in, read_file, remove_dir, remove_file, replace_file,
+    restrict, sync_dir,
 };
 
 /// What was seen.
