@@ -3,7 +3,9 @@
 use sprag_wire::DeviceId;
 
 use crate::Error;
-use crate::client::{Client, Write};
+#[cfg(not(target_family = "wasm"))]
+use crate::client::Client;
+use crate::client::Write;
 use crate::party::Party;
 use crate::pending::Pending;
 use crate::start::Start;

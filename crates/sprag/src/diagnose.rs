@@ -2,7 +2,9 @@
 
 use sprag_session::Report;
 
-use crate::client::{Client, Write};
+#[cfg(not(target_family = "wasm"))]
+use crate::client::Client;
+use crate::client::Write;
 use crate::pending::Pending;
 use crate::start::Start;
 
