@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sprag::store::BackendKind;
 
+use crate::cmd::vault::args::VaultArgs;
+
 /// End-to-end encrypted chat over any transport: a folder, files, pipes
 ///
 /// Try it without anything: `sprag demo`.
@@ -37,11 +39,12 @@ Exit codes:
     2  wrong call: arguments, no profile here, a profile of somebody else
     3  wrong passphrase or key
     4  another process has the profile open
-    5  the profile is damaged
+    5  the profile, or a sealed file, is damaged
     6  refused, or the user must decide: a forged or repeated envelope, a changed identity;
-       `diagnose` found something
+       `diagnose` found something; a sealed file belongs to something else, or a file is in the way
     7  there is no such user or message
     8  not now: a full disk, a full outbox, a file or folder that cannot be used
+  130  interrupted; what was half written is removed
   141  nobody reads the output any more";
 
 /// Options of all commands.
@@ -111,6 +114,8 @@ pub(crate) enum Command {
     RolledBack(RolledBackArgs),
     /// Examine a profile that nobody has open, explain what is wrong, and repair what can be repaired
     Doctor(DoctorArgs),
+    /// Seal files and pipes, and open them: no profile is needed
+    Vault(VaultArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
     /// Print what lets a shell complete the arguments of this program

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use sprag::{Action, KeyError, Question, RecoveryKeyError};
 use sprag_directory::{DirectoryError, StorageError};
 
+use crate::cmd::vault::VaultError;
+
 /// How the program ends: stable, and told in `--help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -19,6 +21,7 @@ pub(crate) enum Exit {
     Refused = 6,
     NotFound = 7,
     Later = 8,
+    Interrupted = 130,
     ClosedPipe = 141,
 }
 
@@ -59,6 +62,11 @@ pub(crate) enum CliError {
     /// A demonstration that did not show what it was to show.
     #[error("the demo failed: {0}")]
     Demo(&'static str),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Something came after a part of the result had gone to standard output.
+    #[error("{0}; WHAT WAS WRITTEN IS INCOMPLETE")]
+    Incomplete(Box<CliError>),
 }
 
 impl CliError {
@@ -66,6 +74,14 @@ impl CliError {
         Self::File {
             path: path.to_path_buf(),
             cause,
+        }
+    }
+
+    /// After a part of the result had gone out. Whoever went away does not hear of it.
+    pub(crate) fn incomplete(self) -> Self {
+        match self {
+            Self::ClosedPipe => self,
+            error => Self::Incomplete(Box::new(error)),
         }
     }
 
@@ -98,6 +114,8 @@ impl CliError {
             Self::File { .. } | Self::Server(_) | Self::Output(_) => Exit::Later,
             Self::ClosedPipe => Exit::ClosedPipe,
             Self::Demo(_) => Exit::Failed,
+            Self::Vault(error) => error.exit(),
+            Self::Incomplete(error) => error.exit(),
         }
     }
 
@@ -116,6 +134,8 @@ impl CliError {
             Self::Output(_) => "output",
             Self::ClosedPipe => "closed_pipe",
             Self::Demo(_) => "demo",
+            Self::Vault(error) => error.code(),
+            Self::Incomplete(error) => error.code(),
         }
     }
 
@@ -123,6 +143,8 @@ impl CliError {
     pub(crate) fn advice(&self) -> Option<&'static str> {
         Some(match self {
             Self::Client(error) => return client_advice(error),
+            Self::Vault(error) => return error.advice(),
+            Self::Incomplete(error) => return error.advice(),
             Self::NoProfile(_) => NO_PROFILE,
             Self::Key(KeyError::Permissions) => "run `chmod 600` on the key file",
             Self::Key(_) => "look at the file of --key-file",

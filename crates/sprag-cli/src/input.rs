@@ -14,23 +14,22 @@ const MAX_INPUT: usize = 64 << 20;
 /// All of a file, or of standard input for `-`.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let bytes = if path == Path::new("-") {
-        read_all(io::stdin().lock())
+        read_all(io::stdin().lock(), MAX_INPUT)
     } else {
-        File::open(path).and_then(read_all)
+        File::open(path).and_then(|file| read_all(file, MAX_INPUT))
     };
     bytes.map_err(|cause| CliError::file(path, cause))
 }
 
-fn read_all(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+/// All of a source, if it has at most so many bytes.
+pub(crate) fn read_all(source: impl Read, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let most = u64::try_from(MAX_INPUT)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    source.take(most).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_INPUT {
+    let one_more = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    source.take(one_more).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            "more than 64 MiB",
+            format!("more than {} MiB", most >> 20),
         ));
     }
     Ok(bytes)

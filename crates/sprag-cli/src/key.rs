@@ -13,6 +13,9 @@ use crate::sys;
 /// The environment variable of the passphrase.
 pub(crate) const PASSPHRASE: &str = "SPRAG_PASSPHRASE";
 
+/// What to use where nobody can be asked.
+const HINT: &str = "--key-file or SPRAG_PASSPHRASE";
+
 /// The environment variable of the passphrase that takes its place.
 const NEW_PASSPHRASE: &str = "SPRAG_NEW_PASSPHRASE";
 
@@ -22,7 +25,7 @@ pub(crate) fn existing(global: &Global) -> Result<Key, CliError> {
         Some(path) => Ok(Key::file(path)),
         None => match from_environment()? {
             Some(key) => Ok(key),
-            None => Ok(Key::passphrase(&ask("Passphrase: ")?)),
+            None => Ok(Key::passphrase(&ask("Passphrase: ", HINT)?)),
         },
     }
 }
@@ -55,11 +58,31 @@ pub(crate) fn next(file: Option<&Path>) -> Result<Key, CliError> {
 }
 
 fn ask_twice() -> Result<Key, CliError> {
-    let passphrase = ask("New passphrase: ")?;
-    if *ask("The same again: ")? != *passphrase {
+    Ok(Key::passphrase(&ask_text_twice("New passphrase: ", HINT)?))
+}
+
+fn ask_text_twice(prompt: &str, hint: &str) -> Result<Zeroizing<String>, CliError> {
+    let passphrase = ask(prompt, hint)?;
+    if *ask("The same again: ", hint)? != *passphrase {
         return Err(CliError::Usage("the two passphrases differ".to_owned()));
     }
-    Ok(Key::passphrase(&passphrase))
+    Ok(passphrase)
+}
+
+/// A passphrase that is there: of this variable, or asked for.
+pub(crate) fn old_passphrase(variable: &str, prompt: &str) -> Result<Zeroizing<String>, CliError> {
+    match secret_of(variable)? {
+        Some(passphrase) => Ok(passphrase),
+        None => ask(prompt, variable),
+    }
+}
+
+/// A passphrase that is new: of this variable, or asked for twice.
+pub(crate) fn new_passphrase(variable: &str, prompt: &str) -> Result<Zeroizing<String>, CliError> {
+    match secret_of(variable)? {
+        Some(passphrase) => Ok(passphrase),
+        None => ask_text_twice(prompt, variable),
+    }
 }
 
 /// A new key file.
@@ -83,31 +106,19 @@ const RECOVERY_KEY: &str = "SPRAG_RECOVERY_KEY";
 
 /// A passphrase for a new backup.
 pub(crate) fn new_backup_passphrase() -> Result<Key, CliError> {
-    if let Some(text) = secret_of(BACKUP_PASSPHRASE)? {
-        return Ok(Key::passphrase(&text));
-    }
-    let passphrase = ask("Passphrase for the backup: ")?;
-    if *ask("The same again: ")? != *passphrase {
-        return Err(CliError::Usage("the two passphrases differ".to_owned()));
-    }
-    Ok(Key::passphrase(&passphrase))
+    let text = new_passphrase(BACKUP_PASSPHRASE, "Passphrase for the backup: ")?;
+    Ok(Key::passphrase(&text))
 }
 
 /// The passphrase of a backup.
 pub(crate) fn backup_passphrase() -> Result<Key, CliError> {
-    let text = match secret_of(BACKUP_PASSPHRASE)? {
-        Some(text) => text,
-        None => ask("Passphrase of the backup: ")?,
-    };
+    let text = old_passphrase(BACKUP_PASSPHRASE, "Passphrase of the backup: ")?;
     Ok(Key::passphrase(&text))
 }
 
 /// The recovery key of a backup, as it was printed.
 pub(crate) fn recovery_key() -> Result<Key, CliError> {
-    let text = match secret_of(RECOVERY_KEY)? {
-        Some(text) => text,
-        None => ask("Recovery key: ")?,
-    };
+    let text = old_passphrase(RECOVERY_KEY, "Recovery key: ")?;
     let key = RecoveryKey::from_text(&text).map_err(CliError::RecoveryKey)?;
     Ok(key.to_key())
 }
@@ -123,12 +134,13 @@ fn secret_of(name: &str) -> Result<Option<Zeroizing<String>>, CliError> {
     }
 }
 
-fn ask(prompt: &str) -> Result<Zeroizing<String>, CliError> {
+/// Where there is no terminal to ask at, `hint` says what else to use.
+fn ask(prompt: &str, hint: &str) -> Result<Zeroizing<String>, CliError> {
     rpassword::prompt_password(prompt)
         .map(Zeroizing::new)
         .map_err(|_| {
             CliError::Usage(format!(
-                "there is no terminal to ask for a passphrase: use --key-file or {PASSPHRASE}"
+                "there is no terminal to ask for a passphrase: use {hint}"
             ))
         })
 }

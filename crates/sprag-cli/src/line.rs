@@ -8,6 +8,8 @@ use sprag::doctor::{Checkup, Remedy, Repaired};
 use sprag::{CopyStatus, Diagnosis, Event, Finding, Health, Message, Refusal, Status, Task};
 use zeroize::Zeroizing;
 
+use crate::cmd::vault::line::{BlobLine, FileLine, KeyLine, SlotLine};
+
 /// A result. Its JSON form is one object in one line, with a `type` and always the same keys; keys may be added, never
 /// changed or left out. Bytes are in hexadecimal, times in milliseconds since 1970.
 #[derive(Debug, Serialize)]
@@ -141,6 +143,10 @@ pub(crate) enum Line {
         done: Vec<&'static str>,
         aside: PathBuf,
     },
+    VaultKey(KeyLine),
+    VaultFile(FileLine),
+    Vault(Box<BlobLine>),
+    VaultSlot(SlotLine),
     Step {
         text: String,
     },

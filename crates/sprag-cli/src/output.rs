@@ -41,6 +41,16 @@ impl Output {
         self.out.write_all(bytes).map_err(CliError::output)
     }
 
+    /// Where bytes go as they are, by whoever keeps track of them.
+    pub(crate) fn out(&mut self) -> &mut impl Write {
+        &mut self.out
+    }
+
+    /// Whether programs read this.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints a block that is for people only.
     pub(crate) fn picture(&mut self, picture: &str) -> Result<(), CliError> {
         if self.json {
@@ -78,6 +88,7 @@ impl Output {
                 "exit": error.exit() as u8,
                 "message": error.to_string(),
                 "advice": error.advice(),
+                "incomplete": matches!(error, CliError::Incomplete(_)),
             });
             let _ = writeln!(self.err, "{object}");
             return;
@@ -316,6 +327,10 @@ fn text(line: &Line) -> String {
                 .chain(more)
                 .collect()
         }
+        Line::VaultKey(key) => key.text(),
+        Line::VaultFile(file) => file.text(),
+        Line::Vault(blob) => blob.text(),
+        Line::VaultSlot(slot) => slot.text(),
         Line::Step { text } => format!("{}\n", printable(text)),
         Line::Figures(figures) => figures_text(figures),
     }
@@ -513,7 +528,7 @@ fn grouped(digits: &str) -> String {
 }
 
 /// Without what steers a terminal or turns the direction of writing.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let harmless = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => '\u{fffd}',

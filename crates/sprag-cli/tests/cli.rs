@@ -422,7 +422,10 @@ fn json_lines_keep_their_shape() {
         7,
     );
     let error: Value = serde_json::from_str(&error).unwrap();
-    assert_eq!(keys(&error), ["advice", "code", "exit", "message", "type"]);
+    assert_eq!(
+        keys(&error),
+        ["advice", "code", "exit", "incomplete", "message", "type"]
+    );
     assert_eq!(error["exit"], 7);
     let notes = ends(&world.online("bob", &["send", "--json", "nobody", "x"]), 7);
     for line in notes.lines() {

@@ -38,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sprag-session",
         ],
     ),
-    ("sprag-cli", &["sprag", "sprag-directory"]),
+    ("sprag-cli", &["sprag", "sprag-directory", "sprag-vault"]),
 ];
 
 /// Foreign crates with the only crates of ours that may depend on them. Tests and benches are free.
@@ -56,6 +56,9 @@ const OWNERS: &[(&[&str], &[&str])] = &[
             "clap_mangen",
             "rpassword",
             "qrcode",
+            "indicatif",
+            "ctrlc",
+            "bech32",
         ],
         &["sprag-cli"],
     ),

@@ -25,6 +25,7 @@ mod status;
 mod store;
 mod sync;
 mod tasks;
+pub(crate) mod vault;
 
 use crate::args::{BackupCommand, Cli, Command};
 use crate::error::{CliError, Exit};
@@ -42,6 +43,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         }
         Command::Completions(args) => return completions::run(args, output),
         Command::Man => return man::run(output),
+        Command::Vault(args) => return vault::run(args, output),
         Command::Store(args) => return store::run(&cli.global, args, output),
         Command::RolledBack(_) => Profile::open_set_back(&cli.global)?,
         Command::Init(args) if args.link => Profile::open_or_link(&cli.global, &args.user)?,
@@ -71,6 +73,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Passphrase(args) => passphrase::run(&profile, args, output),
         Command::RolledBack(_) => rolled_back::run(&profile, output),
         Command::Store(_)
+        | Command::Vault(_)
         | Command::Demo(_)
         | Command::Doctor(_)
         | Command::Diagnose(_)
