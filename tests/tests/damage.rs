@@ -159,17 +159,27 @@ impl Subject {
     }
 }
 
+/// The file of the rows.
+fn rows_of(files: &[PathBuf]) -> &PathBuf {
+    let mut rows = files.iter();
+    rows.find(|file| file.ends_with("db") || file.ends_with("rows.redb"))
+        .unwrap()
+}
+
 /// Damages a profile somehow, and says how. `None` if that changed nothing.
 fn damage(subject: &Subject, home: &Path, rng: &mut ChaCha20Rng) -> Option<String> {
     let mut below = |bound: usize| (rng.next_u64() % bound as u64) as usize;
     let files = files(home);
+    if below(12) == 0 {
+        // The database is whole, and one of before; only the mark tells.
+        let database = rows_of(&files).parent()?;
+        fs::remove_dir_all(home.join(database)).unwrap();
+        copy(&subject.home("before").join(database), &home.join(database));
+        return Some(format!("all of {} of before", database.display()));
+    }
     // Half of the time the rows themselves, which are one file among many.
-    let rows: Vec<_> = files
-        .iter()
-        .filter(|file| file.ends_with("db") || file.ends_with("rows.redb"))
-        .collect();
     let file = match below(2) {
-        0 => rows[0].clone(),
+        0 => rows_of(&files).clone(),
         _ => files[below(files.len())].clone(),
     };
     let path = home.join(&file);

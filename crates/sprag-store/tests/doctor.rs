@@ -274,9 +274,9 @@ fn conf_of_sled_that_is_missing_or_damaged_is_written_anew() {
     }
 }
 
+/// A store whose snapshot is not what was written, so that it does not open.
 #[cfg(feature = "sled")]
-#[test]
-fn damaged_snapshot_is_removed_if_the_log_alone_holds_everything() {
+fn with_damaged_snapshot() -> Patient {
     let patient = Patient::new(BackendKind::Sled);
     let epoch = patient.home().join(EPOCH);
     let names = fs::read_dir(&epoch).unwrap();
@@ -298,7 +298,26 @@ fn damaged_snapshot_is_removed_if_the_log_alone_holds_everything() {
         Store::open(copied(&patient).path().join("home"), &key(), rng()),
         Err(StoreError::Damaged(_))
     ));
+    patient
+}
+
+#[cfg(feature = "sled")]
+#[test]
+fn damaged_snapshot_is_removed_if_the_log_alone_holds_everything() {
+    let patient = with_damaged_snapshot();
     patient.is_mended("snapshot_damaged", Severity::Damage, Remedy::DropSnapshots);
+}
+
+/// The log opens without the snapshot. But nothing says that this is how far the store got.
+#[cfg(feature = "sled")]
+#[test]
+fn damaged_snapshot_is_not_removed_if_no_mark_says_that_the_log_is_whole() {
+    let patient = with_damaged_snapshot();
+    let mark = patient.home().join("MARK");
+    fs::remove_file(&mark).unwrap();
+    patient.is_lost("database_damaged");
+    fs::copy(Patient::new(BackendKind::Sled).home().join("MARK"), &mark).unwrap();
+    patient.is_lost("database_damaged");
 }
 
 fn copied(patient: &Patient) -> tempfile::TempDir {
