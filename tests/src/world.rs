@@ -729,7 +729,8 @@ impl World {
     pub fn settle(&mut self) {
         let weather = std::mem::replace(&mut self.weather, Weather::CALM);
         let mut quiet = 0;
-        for _ in 0..100 {
+        // Prekeys are given to a server hourly at most, and who lacks them asks each minute meanwhile.
+        for _ in 0..400 {
             let mut moved = 0;
             for place in 0..self.parties.len() {
                 let who = Who(place);

@@ -104,7 +104,9 @@ impl Device {
         let brought_list = received.content.as_ref().is_ok_and(|content| {
             content.device_list().is_some() && received.list_refused.is_none()
         });
-        if received.new_session || brought_list {
+        // A stranger whom this frame made us forget leaves nothing behind.
+        let is_known = self.user(rows, from.user())?.is_some();
+        if is_known && (received.new_session || brought_list) {
             fresh::note_brought(rows, from.user(), env.now)?;
         }
         self.end_link(rows, &from)?;

@@ -12,8 +12,8 @@ use crate::own::{Counters, Device, Env};
 use crate::peers::Learned;
 use crate::record::{ARCHIVED, Parts, Record, SessionRef, delete_prefix, save_session};
 use crate::ring::{Flags, Note, What, With};
-use crate::tables;
 use crate::trust::{self, ListSource};
+use crate::{fresh, tables};
 
 /// A session that this device opened.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +118,7 @@ impl Device {
         }
 
         let learned = self.remember(rows, to.user(), remembered, judged)?;
+        fresh::note_brought(rows, to.user(), env.now)?;
         let mut user = trust::known(self.user(rows, to.user())?)?;
         self.mark_accepted(rows, &mut user)?;
         let own = self.own_user(rows)?;

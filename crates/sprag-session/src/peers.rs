@@ -277,6 +277,8 @@ pub(crate) fn forget_without_records(
         rows.delete(tables::user(name));
         rows.delete(tables::candidate(name));
         rows.delete(tables::list_fetched(name));
+        rows.delete(tables::list_brought(name));
+        rows.delete(tables::list_asked(name));
     }
     Ok(())
 }
