@@ -118,7 +118,8 @@ impl Start<'_> {
     }
 }
 
-#[cfg(all(test, feature = "sled"))]
+#[cfg(test)]
+#[cfg(feature = "sled")]
 mod tests {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicBool, Ordering};
