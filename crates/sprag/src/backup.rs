@@ -217,7 +217,7 @@ impl Client {
     }
 
     /// A backup of this device: account keys, trust and memory keys, sealed for one or two keys, of which each opens it
-    /// alone: a recovery key ([`RecoveryKey::to_key`]), a passphrase, or one of each. At least 4,267 bytes, and 72 MiB
+    /// alone: a recovery key ([`RecoveryKey::to_key`]), a passphrase, or one of each. At least 4,263 bytes, and 72 MiB
     /// at most.
     ///
     /// There is no identity key, no session, no prekey and no message in it. It grows old when a contact's identity
