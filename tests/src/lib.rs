@@ -8,6 +8,7 @@ pub mod generate;
 pub mod model;
 pub mod recorder;
 pub mod replay_rng;
+pub mod scene;
 pub mod shelf;
 pub mod stability;
 pub mod vault_bodies;

@@ -18,10 +18,12 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use sprag::store::{BackendError, Image, Rollback, Store, StoreError, StoreKeys};
+use sprag::store::{
+    BackendError, Changes, Image, Rollback, RowName, Rows, Store, StoreError, StoreKeys,
+};
 use sprag::{
-    Action, CODES, Client, Contact, CopyStatus, Error, Event, Failure, InboxId, Key, Message,
-    MessageId, NumberedEvent, Pending, Question, Received, Refusal, SafetyNumber, Status,
+    Action, AfterRollback, CODES, Client, Contact, CopyStatus, Error, Event, Failure, InboxId, Key,
+    Message, MessageId, NumberedEvent, Pending, Question, Received, Refusal, SafetyNumber, Status,
     Surroundings, Task, TaskId, Transport,
 };
 use sprag_session::{BackupError, ProtocolError, SendError, StepError};
@@ -466,7 +468,22 @@ fn every_error() -> Vec<Error> {
         .unwrap()
         .close()
         .unwrap();
-    errors.push(Client::open(dir.path(), key).unwrap_err());
+    errors.push(Client::open(dir.path(), key.clone()).unwrap_err());
+    // Set back, and without the account's private key.
+    let rng = ChaCha20Rng::seed_from_u64(1);
+    let store = Store::open(dir.path(), &key, rng).unwrap();
+    let name = RowName::plain(1, [0]);
+    let mut device = store.get(&name).unwrap().unwrap().to_vec();
+    device.truncate(device.len() - 33);
+    device.push(0);
+    let mut changes = Changes::new();
+    changes.put(name, device);
+    store.commit_blocking(changes).unwrap();
+    store.close().unwrap();
+    std::fs::remove_file(anchor.path().join("anchor")).unwrap();
+    let anew = Client::options().anchor_file(anchor.path().join("anchor"));
+    let anew = anew.after_rollback(AfterRollback::NewDevice);
+    errors.push(anew.open(dir.path(), key).unwrap_err());
     errors
 }
 
@@ -524,6 +541,7 @@ fn every_code_is_on_the_list_and_every_error_says_what_to_do() {
         ("backup_too_large", Action::FixCall),
         ("not_linked", Action::Retry),
         ("link_expired", Action::AskUser(Question::LinkAgain)),
+        ("not_holder", Action::AskUser(Question::LinkAgain)),
     ];
     let mut seen = BTreeSet::new();
     for error in every_error() {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sprag::AfterRollback;
 use sprag::store::BackendKind;
 
 use crate::cmd::vault::args::VaultArgs;
@@ -178,10 +179,28 @@ pub(crate) enum StoreCommand {
 }
 
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub(crate) struct RolledBackArgs {
     /// As the same device, with new sessions. Only if no other copy of this profile is in use
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) new_sessions: bool,
+    /// As a new device; the old one goes off the account. If another copy may be in use, or in foreign hands
+    #[arg(long)]
+    pub(crate) new_device: bool,
+    /// As a new device beside the old one, which another copy goes on as
+    #[arg(long)]
+    pub(crate) new_device_beside: bool,
+}
+
+impl RolledBackArgs {
+    /// What the user decided.
+    pub(crate) fn decision(&self) -> AfterRollback {
+        match (self.new_device, self.new_device_beside) {
+            (true, _) => AfterRollback::NewDevice,
+            (_, true) => AfterRollback::NewDeviceBesideOld,
+            _ => AfterRollback::NewSessions,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -97,9 +97,10 @@ impl CliError {
             Self::Client(error) => match error.action() {
                 _ if error.code() == "needs_bundle" => Exit::NotFound,
                 _ if error.code() == "key_unreadable" => Exit::WrongKey,
-                Action::Drop | Action::AskUser(Question::AcceptIdentity | Question::RolledBack) => {
-                    Exit::Refused
-                }
+                Action::Drop
+                | Action::AskUser(
+                    Question::AcceptIdentity | Question::RolledBack | Question::LinkAgain,
+                ) => Exit::Refused,
                 Action::AskUser(Question::Key) => Exit::WrongKey,
                 Action::AskUser(Question::EndOtherProcess) => Exit::InUse,
                 Action::AskUser(Question::Restore) => Exit::Damaged,
@@ -168,7 +169,10 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
             "run `sprag doctor`: it says what is wrong, and whether it can be repaired; else restore a backup with `sprag backup restore`"
         }
         "store_rolled_back" => {
-            "if no other copy of this profile is in use: `sprag rolled-back --new-sessions`"
+            "if no other copy of this profile is in use: `sprag rolled-back --new-sessions`; else `sprag rolled-back --new-device`"
+        }
+        "not_holder" => {
+            "link a new device; or, if no other copy of this profile is in use: `sprag rolled-back --new-sessions`"
         }
         "anchor_needed" => "give --anchor with the file that guards this profile",
         "other_anchor" => "choose another --anchor: each profile has its own",

@@ -506,6 +506,11 @@ impl Line {
                 line.event = "set_back";
                 line.code = Some(sign.to_string());
             }
+            Event::NotSent { messages, .. } => {
+                line.event = "not_sent";
+                let ids: Vec<String> = messages.iter().map(ToString::to_string).collect();
+                line.code = Some(ids.join(" "));
+            }
             Event::Restored { device, .. } => {
                 line.event = "restored";
                 line.device = Some(*device);

@@ -31,8 +31,11 @@ impl Profile {
     }
 
     /// Opens it although it was set back: the user said so.
-    pub(crate) fn open_set_back(global: &Global) -> Result<Self, CliError> {
-        let options = options(global).after_rollback(AfterRollback::NewSessions);
+    pub(crate) fn open_set_back(
+        global: &Global,
+        decision: AfterRollback,
+    ) -> Result<Self, CliError> {
+        let options = options(global).after_rollback(decision);
         Self::open_with(global, options)
     }
 

@@ -253,6 +253,38 @@ fn change_of_the_key_that_is_killed_leaves_the_old_one_or_the_new_one() {
 }
 
 #[test]
+fn copy_that_is_put_back_goes_on_as_a_new_device() {
+    let profile = Profile(tempfile::tempdir().unwrap());
+    let (anchor, server) = (profile.text("anchor"), profile.text("server"));
+    let run = |args: &[&str]| {
+        let mut command = profile.command("key", args);
+        command.args(["--anchor", &anchor, "--server", &server]);
+        command.output().unwrap()
+    };
+    let device = |status: &str| -> Value {
+        let line = status.lines().find(|line| line.contains("\"device\""));
+        serde_json::from_str::<Value>(line.unwrap()).unwrap()["device"].clone()
+    };
+    ok(&run(&["init", "alice"]));
+    let before = device(&ok(&run(&["status", "--json"])));
+    let store = profile.path("home/profile");
+    copy(&store, &profile.path("copy"));
+    ok(&run(&["send", "bob", "one"]));
+    copy(&profile.path("copy"), &store);
+    for both in ["--new-sessions", "--new-device-beside"] {
+        let output = run(&["rolled-back", "--new-device", both]);
+        assert_eq!(output.status.code(), Some(2));
+    }
+    let after = ok(&run(&["rolled-back", "--new-device", "--json"]));
+    assert_ne!(device(&after), before);
+    let events = ok(&run(&["events", "--json"]));
+    assert!(events.contains("set_back"), "{events}");
+    assert!(events.contains("restored"), "{events}");
+    ok(&run(&["send", "bob", "two"]));
+    assert_eq!(device(&ok(&run(&["status", "--json"]))), device(&after));
+}
+
+#[test]
 fn copy_that_is_put_back_is_refused_until_the_user_decides() {
     let profile = Profile(tempfile::tempdir().unwrap());
     let anchor = profile.text("anchor");

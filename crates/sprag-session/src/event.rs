@@ -5,6 +5,7 @@ use sprag_wire::{DeviceAddress, UserId};
 
 use crate::codec::{Reader, Writer};
 use crate::error::{ProtocolError, StepError};
+use crate::outgoing::MessageId;
 use crate::own::{Counters, Device};
 use crate::task::{TaskId, read_address, read_user, write_address};
 use crate::{chunks, tables};
@@ -91,6 +92,14 @@ pub enum Event {
     SetBack {
         /// By what it was found.
         sign: Rollback,
+    },
+    /// When this profile became a new device, these messages of it were not handed over to all their devices, as far as
+    /// it knew, and are gone: at most 100 in one event. Whether they were sent in the time that is lost nobody knows. What
+    /// still matters is to be sent anew.
+    #[non_exhaustive]
+    NotSent {
+        /// Their ids, in the order they were sent.
+        messages: Vec<MessageId>,
     },
     /// The anchor of the rollback guard cannot be reached: until it answers, a store that is set back may go unnoticed.
     AnchorAway,
@@ -305,6 +314,14 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             &mut writer
         }
         Event::SetBack { sign } => writer.u8(40).u8(sign_number(*sign)),
+        Event::NotSent { messages } => {
+            writer.u8(43);
+            writer.u8(u8::try_from(messages.len()).unwrap_or(u8::MAX));
+            for id in messages {
+                writer.fixed(id.as_bytes());
+            }
+            &mut writer
+        }
         Event::AnchorAway => writer.u8(41),
         Event::AnchorBack => writer.u8(42),
         Event::ClockJumped { last, now } => writer.u8(30).u64(*last).u64(*now),
@@ -404,6 +421,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Event, StoreError> {
                 _ => return Err(reader.damaged()),
             },
         },
+        43 => {
+            let count = reader.u8()?;
+            let messages = (0..count).map(|_| Ok(MessageId::from_bytes(reader.array()?)));
+            let messages = messages.collect::<Result<_, StoreError>>()?;
+            Event::NotSent { messages }
+        }
         41 => Event::AnchorAway,
         42 => Event::AnchorBack,
         30 => Event::ClockJumped {

@@ -43,15 +43,15 @@ pub enum Replace {
 
 /// How far a restore is.
 #[derive(Debug, Clone)]
-struct Restoring {
+pub(crate) struct Restoring {
     /// The change of our list is asked for.
     queued: bool,
-    all: bool,
-    devices: Vec<DeviceId>,
+    pub(crate) all: bool,
+    pub(crate) devices: Vec<DeviceId>,
 }
 
 impl Restoring {
-    fn load(rows: &dyn Rows) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn load(rows: &dyn Rows) -> Result<Option<Self>, StoreError> {
         let Some(bytes) = rows.get(&tables::own(tables::OWN_RESTORING))? else {
             return Ok(None);
         };
@@ -82,7 +82,7 @@ impl Restoring {
 }
 
 impl Device {
-    /// Makes a new device of the account in a backup that a holder made: in rows that are empty.
+    /// Makes a new device of the account in a backup that a holder made: in rows that are empty, but for counters.
     ///
     /// # Errors
     /// [`BackupError::Damaged`]; [`BackupError::Step`]: `BadInput` if the backup is not a holder's, or more than 32

@@ -24,7 +24,7 @@ const VERSION: u8 = 1;
 
 /// What is remembered of the guard.
 #[derive(Debug, Default)]
-struct Guarded {
+pub(crate) struct Guarded {
     /// How often the store was set back and gone on with.
     times: u32,
     /// When that was last, in milliseconds.
@@ -34,7 +34,7 @@ struct Guarded {
 }
 
 impl Guarded {
-    fn load(rows: &dyn Rows) -> Result<Self, StoreError> {
+    pub(crate) fn load(rows: &dyn Rows) -> Result<Self, StoreError> {
         let Some(bytes) = rows.get(&tables::own(tables::OWN_GUARD))? else {
             return Ok(Self::default());
         };
@@ -52,6 +52,13 @@ impl Guarded {
         let mut writer = Writer::new(VERSION, 13);
         writer.u32(self.times).u64(self.last).bool(self.away);
         rows.put(tables::own(tables::OWN_GUARD), writer.finish());
+    }
+
+    /// The store was set back, and is gone on with.
+    pub(crate) fn note_set_back(mut self, rows: &mut Staged<'_>, now: u64) {
+        self.times = self.times.saturating_add(1);
+        self.last = now;
+        self.save(rows);
     }
 }
 
@@ -82,10 +89,7 @@ impl Device {
         })
         .queue(rows)?;
         upkeep::want_renewal(rows)?;
-        let mut guarded = Guarded::load(rows)?;
-        guarded.times = guarded.times.saturating_add(1);
-        guarded.last = env.now;
-        guarded.save(rows);
+        Guarded::load(rows)?.note_set_back(rows, env.now);
         event::record(rows, &Event::SetBack { sign })?;
         Ok(())
     }
@@ -124,7 +128,6 @@ fn jump(rows: &mut Staged<'_>, env: &mut Env<'_>) -> Result<(), StepError> {
     env.rng.fill_bytes(&mut drawn);
     let drawn = u64::from_be_bytes(drawn);
     let ids = u32::try_from(drawn % u64::from(JUMP_AT_RANDOM)).unwrap_or_default() + JUMP;
-    let numbers = (drawn >> 32) + JUMP_OF_COUNTERS;
     let mut counters = Counters::load(rows)?;
     for id in [
         &mut counters.signed_pre_key,
@@ -133,6 +136,14 @@ fn jump(rows: &mut Staged<'_>, env: &mut Env<'_>) -> Result<(), StepError> {
     ] {
         *id = id.checked_add(ids).ok_or(ProtocolError::BadInput)?;
     }
+    jump_numbers(&mut counters, drawn)?;
+    counters.save(rows);
+    Ok(())
+}
+
+/// The same for all numbers but ids of prekeys.
+pub(crate) fn jump_numbers(counters: &mut Counters, drawn: u64) -> Result<(), StepError> {
+    let numbers = (drawn >> 32) + JUMP_OF_COUNTERS;
     for number in [
         &mut counters.session,
         &mut counters.upload,
@@ -142,7 +153,6 @@ fn jump(rows: &mut Staged<'_>, env: &mut Env<'_>) -> Result<(), StepError> {
     ] {
         *number = number.checked_add(numbers).ok_or(ProtocolError::BadInput)?;
     }
-    counters.save(rows);
     Ok(())
 }
 

@@ -341,6 +341,25 @@ impl Store {
         self.0.ready().and(Err(StoreError::NotRenewable))
     }
 
+    /// A renewal that begins anew: of the live rows only those of the tables `keep` are in the new epoch, with `rows` laid
+    /// over them, and the store's own. Whatever happens on the way, the directory holds the whole old store or the whole
+    /// new one; then all else is gone as after a renewal.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Store::renew`], and [`StoreError::TooLarge`] and [`StoreError::BadName`] as for a commit.
+    pub fn begin_anew(&self, keep: &[u8], rows: &Changes) -> Result<(), StoreError> {
+        #[cfg(any(feature = "sled", feature = "redb"))]
+        return self
+            .0
+            .renew_as(None, None, Some(renew::Anew { keep, rows }));
+        #[cfg(not(any(feature = "sled", feature = "redb")))]
+        {
+            let _ = (keep, rows);
+            self.0.ready().and(Err(StoreError::NotRenewable))
+        }
+    }
+
     /// Puts another key, or another passphrase, in the place of the one that opens the store, with a renewal: the old one
     /// then opens nothing that is left in the directory. A copy that somebody made before it still opens.
     ///

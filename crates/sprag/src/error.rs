@@ -7,7 +7,7 @@ use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 47] = [
+pub const CODES: [&str; 48] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -55,6 +55,7 @@ pub const CODES: [&str; 47] = [
     "backup_too_large",
     "not_linked",
     "link_expired",
+    "not_holder",
 ];
 
 /// What a caller does about an error.
@@ -89,7 +90,8 @@ pub enum Question {
     Restore,
     /// The store was set back to an earlier state: go on with it, and how? See `AfterRollback`.
     RolledBack,
-    /// The link request of this device has expired: remove its profile, and link it anew.
+    /// This device is to be linked anew, once its profile is removed: its link request has expired, or it has to become
+    /// another device and cannot sign the account's list.
     LinkAgain,
     /// Another process holds the store: end it, or use it.
     EndOtherProcess,
@@ -134,6 +136,9 @@ enum Cause {
     NotLinked,
     #[error("the link request has expired")]
     LinkExpired,
+    #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+    #[error("this device does not have the account's private key: link a new device instead")]
+    NotHolder,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -217,6 +222,8 @@ impl Error {
             Cause::BackupTooLarge => "backup_too_large",
             Cause::NotLinked => "not_linked",
             Cause::LinkExpired => "link_expired",
+            #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+            Cause::NotHolder => "not_holder",
             Cause::Internal(_) => "internal",
         }
     }
@@ -232,6 +239,7 @@ impl Error {
             | "key_unreadable" | "anchor_needed" | "other_anchor" | "backup_damaged"
             | "backup_too_large" => Action::FixCall,
             "store_rolled_back" => Action::AskUser(Question::RolledBack),
+            "not_holder" => Action::AskUser(Question::LinkAgain),
             "store_in_use" => Action::AskUser(Question::EndOtherProcess),
             "store_full" => Action::AskUser(Question::FreeSpace),
             "store_damaged" | "ids_exhausted" => Action::AskUser(Question::Restore),
@@ -331,6 +339,11 @@ impl Error {
     #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
     pub(crate) fn anchor_needed() -> Self {
         Self(Cause::AnchorNeeded)
+    }
+
+    #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
+    pub(crate) fn not_holder() -> Self {
+        Self(Cause::NotHolder)
     }
 
     pub(crate) fn internal(what: &'static str) -> Self {

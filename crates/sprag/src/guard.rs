@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sprag_keys::Key;
-use sprag_session::Device;
+use sprag_session::{Device, KEPT_TABLES, OldNumber};
 use sprag_store::{Anchor, BackendKind, FileAnchor, Rollback, Staged, Standing, Store, StoreError};
 
 use crate::client::Client;
@@ -22,6 +22,18 @@ pub enum AfterRollback {
     /// contacts need do nothing. Right when the profile was restored or copied here on purpose, and **no other copy of it is
     /// in use**. What was received in the time that is lost may be missing.
     NewSessions,
+    /// As a new device of the account, whose old number goes off the account's list: right when another copy of the
+    /// profile may be in use, or in foreign hands. Only a device that has the account's private key can; any other is
+    /// `not_holder`, and nothing is changed.
+    ///
+    /// What a backup carries stays (account, trust, memory keys, settings), and so do messages that were not acknowledged,
+    /// and events. Sessions, prekeys and the outbox go, and the store is renewed; messages that waited are told as the event
+    /// `NotSent`. The device begins as one that was [restored](crate::Client::restore): until the server took the list that
+    /// it is on (the event `Restored`), sending is `unlisted_device`. Every decision makes another device.
+    NewDevice,
+    /// As [`NewDevice`](Self::NewDevice), but the old number stays listed: for a copy that is to go on by itself. Memory
+    /// keys that are made from then on are shared with both.
+    NewDeviceBesideOld,
 }
 
 /// How a profile is opened, beyond what [`Client::open_or_create`] asks for.
@@ -102,9 +114,9 @@ impl OpenOptions {
     /// See [`Client::open_or_create`].
     ///
     /// # Errors
-    /// `store_rolled_back`; `anchor_needed` if the profile is under a guard and no anchor was given; `other_anchor` if
-    /// what is in the anchor's place is not this profile's; `bad_input` if the anchor's file is inside the profile; and
-    /// those of [`Client::open_or_create`].
+    /// `store_rolled_back`; `not_holder` if it is to go on as a new device and cannot; `anchor_needed` if the profile is
+    /// under a guard and no anchor was given; `other_anchor` if what is in the anchor's place is not this profile's;
+    /// `bad_input` if the anchor's file is inside the profile; and those of [`Client::open_or_create`].
     pub fn open_or_create(
         self,
         directory: impl AsRef<Path>,
@@ -238,13 +250,17 @@ impl OpenOptions {
             guarded => return Ok(guarded.map(drop)?),
         };
         match self.after_rollback {
-            None => Err(StoreError::RolledBack(sign).into()),
-            Some(AfterRollback::NewSessions) => {
-                start_anew(store, device, surroundings, sign)?;
-                // Only now: had it died before, it would be asked again.
-                Ok(store.guard_anew(Arc::clone(anchor)).map(drop)?)
+            None => return Err(StoreError::RolledBack(sign).into()),
+            Some(AfterRollback::NewSessions) => start_anew(store, device, surroundings, sign)?,
+            Some(AfterRollback::NewDevice) => {
+                *device = become_new(store, device, surroundings, sign, OldNumber::Dropped)?;
+            }
+            Some(AfterRollback::NewDeviceBesideOld) => {
+                *device = become_new(store, device, surroundings, sign, OldNumber::Kept)?;
             }
         }
+        // Only now: had it died before, it would be asked again.
+        Ok(store.guard_anew(Arc::clone(anchor)).map(drop)?)
     }
 }
 
@@ -260,6 +276,22 @@ fn start_anew(
     let changes = rows.into_changes();
     store.commit_blocking(changes)?;
     Ok(())
+}
+
+/// Puts a new device in the place of this one, and destroys what was: one instant decides which of the two there is.
+fn become_new(
+    store: &Store,
+    device: &Device,
+    surroundings: &mut Surroundings,
+    sign: Rollback,
+    old: OldNumber,
+) -> Result<Device, Error> {
+    if !device.has_account_key() {
+        return Err(Error::not_holder());
+    }
+    let (new, rows) = device.become_new(store, &mut surroundings.env(), sign, old)?;
+    store.begin_anew(&KEPT_TABLES, &rows)?;
+    Ok(new)
 }
 
 impl Client {

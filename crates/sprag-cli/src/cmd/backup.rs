@@ -93,7 +93,7 @@ pub(super) fn restored(profile: &Profile, output: &mut Output) -> Result<Exit, C
     profile.tell_waiting(output)?;
     if ran.questions > 0 {
         return Err(CliError::Refused(
-            "the server shows other lists than the backup knows: see `sprag events`".to_owned(),
+            "the server shows other lists than this device knows: see `sprag events`".to_owned(),
         ));
     }
     Ok(Exit::Ok)

@@ -45,7 +45,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Man => return man::run(output),
         Command::Vault(args) => return vault::run(args, output),
         Command::Store(args) => return store::run(&cli.global, args, output),
-        Command::RolledBack(_) => Profile::open_set_back(&cli.global)?,
+        Command::RolledBack(args) => Profile::open_set_back(&cli.global, args.decision())?,
         Command::Init(args) if args.link => Profile::open_or_link(&cli.global, &args.user)?,
         Command::Init(args) => Profile::open_or_create(&cli.global, args)?,
         Command::Doctor(args) => return doctor::run(&cli.global, args, output),
@@ -71,7 +71,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Backup(BackupCommand::Create(args)) => backup::create(&profile, args, output),
         Command::Backup(_) => backup::restored(&profile, output),
         Command::Passphrase(args) => passphrase::run(&profile, args, output),
-        Command::RolledBack(_) => rolled_back::run(&profile, output),
+        Command::RolledBack(args) => rolled_back::run(&profile, args, output),
         Command::Store(_)
         | Command::Vault(_)
         | Command::Demo(_)

@@ -1,7 +1,8 @@
 //! Renewal: the live rows go into a new epoch, under a new storage key, and the old epoch is destroyed.
 //!
 //! While it runs no batch is taken in and no completion is called. The manifest names the old epoch until one rename,
-//! and the new one, which is complete and synced by then, from there on.
+//! and the new one, which is complete and synced by then, from there on. A store can begin anew by the same steps: then
+//! only some of the rows go.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,11 +15,12 @@ use zeroize::Zeroizing;
 use super::census::{WRONG, census};
 use super::{Inner, Live, State, poison};
 use crate::backend::RowMap;
-use crate::blind::Blinder;
+use crate::blind::{Blinder, Physical};
 use crate::commit::Disk;
 use crate::error::StoreError;
 use crate::home::{Home, Place};
 use crate::manifest::{BackendKind, Begun, Manifest, StoreKeys};
+use crate::rows::{Changes, META_TABLE};
 use crate::sealed::{Digest, META_KEY, Meta, Sealer};
 use crate::sys::{lock, pause, unix_time};
 
@@ -64,12 +66,32 @@ fn at(step: Step) -> Result<(), StoreError> {
     }
 }
 
+/// What a new epoch holds if it is not to hold all that the old one does.
+#[derive(Clone, Copy)]
+pub(super) struct Anew<'a> {
+    /// Tables whose rows are taken over.
+    pub(super) keep: &'a [u8],
+    /// Laid over them.
+    pub(super) rows: &'a Changes,
+}
+
 impl Inner {
     pub(super) fn renew(
         &self,
         to: Option<BackendKind>,
         key: Option<&Key>,
     ) -> Result<(), StoreError> {
+        self.renew_as(to, key, None)
+    }
+
+    /// As [`renew`](Self::renew); with `anew` nothing else of the old epoch is in the new one.
+    pub(super) fn renew_as(
+        &self,
+        to: Option<BackendKind>,
+        key: Option<&Key>,
+        anew: Option<Anew<'_>>,
+    ) -> Result<(), StoreError> {
+        anew.map_or(Ok(()), |anew| anew.rows.check())?;
         self.ready()?;
         let _one_at_a_time = lock(&self.renewal);
         let mut state = lock(&self.state);
@@ -100,7 +122,7 @@ impl Inner {
 
         let old = self.live();
         let prepared = catch_unwind(AssertUnwindSafe(|| {
-            let (new, digest) = self.copy_epoch(&home, &old, &keys, kind, meta, rng)?;
+            let (new, digest) = self.copy_epoch(&home, &old, &keys, kind, (meta, anew), rng)?;
             let retired = home.manifest_to_retire()?;
             home.write_manifest_aside(&manifest)?;
             at(Step::Written)?;
@@ -161,7 +183,7 @@ impl Inner {
         old: &Live,
         keys: &StoreKeys,
         kind: BackendKind,
-        meta: &Meta,
+        (meta, anew): (&Meta, Option<Anew<'_>>),
         rng: &mut dyn CryptoRng,
     ) -> Result<(Live, Digest), StoreError> {
         home.remove_rest_of_renewal(keys.epoch())?;
@@ -177,12 +199,23 @@ impl Inner {
         };
         let (mut found, mut digest) = (Digest::default(), Digest::default());
         let mut opened = Ok(());
+        let mut laid = RowMap::new();
+        for (row, value) in anew.iter().flat_map(|anew| anew.rows.iter()) {
+            let Physical { key, inner } = blinder.physical(row);
+            let sealed = value.map(|value| sealer.seal(&key, inner.as_ref(), value, rng));
+            laid.insert(key, sealed);
+        }
+        let kept =
+            |table| anew.is_none_or(|anew| table == META_TABLE || anew.keep.contains(&table));
         let scanned = old.backend.scan(&[], &mut |key, sealed| {
             if key == META_KEY {
                 return ControlFlow::Continue(());
             }
             let table = key.first().copied().unwrap_or_default();
             found.add(table, old.sealer.mark(key, sealed));
+            if !kept(table) {
+                return ControlFlow::Continue(());
+            }
             let renewed = old.sealer.open(key, sealed).and_then(|row| {
                 let name = blinder.rename(key, row.inner.as_ref());
                 let name = name.ok_or(StoreError::Damaged("a row has no name"))?;
@@ -190,6 +223,7 @@ impl Inner {
                 Ok((name, sealed))
             });
             match renewed {
+                Ok((name, _)) if laid.contains_key(&name) => ControlFlow::Continue(()),
                 Ok((name, sealed)) => {
                     digest.add(table, sealer.mark(&name, &sealed));
                     copy.put(name, sealed)
@@ -204,6 +238,14 @@ impl Inner {
         std::mem::replace(&mut copy.failed, Ok(()))?;
         if found != meta.digest {
             return self.watched(Err(WRONG));
+        }
+        for (name, sealed) in laid {
+            if let Some(sealed) = sealed {
+                let table = name.first().copied().unwrap_or_default();
+                digest.add(table, sealer.mark(&name, &sealed));
+                let _ = copy.put(name, sealed);
+                std::mem::replace(&mut copy.failed, Ok(()))?;
+            }
         }
         let renewed = Meta {
             sequence: meta.sequence,
@@ -545,6 +587,110 @@ mod tests {
                 assert_filled(&store);
             }
         }
+    }
+
+    /// A store that began anew with table `02` and two rows laid over.
+    fn assert_begun_anew(store: &Store) {
+        for n in 0..40 {
+            let found = store.get(&row(n)).unwrap().map(|value| value.to_vec());
+            let expected = match n {
+                0 => Some(value(0, 3)),
+                1 => Some(value(1, 9)),
+                3 => None,
+                6 => Some(value(6, 9)),
+                n if n % 3 == 0 && n < 30 => Some(value(n, 2)),
+                _ => None,
+            };
+            assert_eq!(found, expected, "{n}");
+        }
+    }
+
+    fn anew() -> Changes {
+        let mut changes = put(1, 9);
+        changes.merge(put(6, 9));
+        changes.delete(row(3));
+        changes.delete(row(2));
+        changes
+    }
+
+    #[test]
+    fn store_that_begins_anew_is_the_old_one_or_the_new_one_after_a_crash_at_any_instant() {
+        for &(kind, _) in WAYS {
+            let (dir, store) = filled(kind);
+            store.commit_blocking(Changes::new()).unwrap();
+            let copies = Arc::new(Mutex::new(Vec::new()));
+            let (home, theirs) = (dir.path().to_owned(), Arc::clone(&copies));
+            hooked(
+                move |step| {
+                    let copied = tempfile::tempdir().unwrap();
+                    copy(&home, copied.path());
+                    lock(&theirs).push((step, copied));
+                    Ok(())
+                },
+                || store.begin_anew(&[0x02], &anew()).unwrap(),
+            );
+            assert_begun_anew(&store);
+            store.commit_blocking(put(50, 1)).unwrap();
+            store.close().unwrap();
+            assert_begun_anew(&open(dir.path()));
+            let copies = std::mem::take(&mut *lock(&copies));
+            assert!(
+                STEPS
+                    .iter()
+                    .all(|step| copies.iter().any(|(at, _)| at == step))
+            );
+            for (step, copied) in copies {
+                let store = open(copied.path());
+                match STEPS.iter().position(|at| *at == step).unwrap() >= 5 {
+                    true => assert_begun_anew(&store),
+                    false => assert_filled(&store),
+                }
+                assert_eq!(names(copied.path()).len(), 2, "{step:?}");
+                store.renew().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn store_that_fails_to_begin_anew_is_as_it_was_and_bad_rows_are_refused() {
+        for &(kind, _) in WAYS {
+            let (dir, store) = filled(kind);
+            store.commit_blocking(Changes::new()).unwrap();
+            for fails in &STEPS[..5] {
+                let failed = hooked(
+                    move |step| match step == *fails {
+                        true => Err(StoreError::Full),
+                        false => Ok(()),
+                    },
+                    || store.begin_anew(&[0x02], &anew()),
+                );
+                assert!(matches!(failed, Err(StoreError::Full)), "{fails:?}");
+                assert_filled(&store);
+            }
+            let mut large = Changes::new();
+            large.put(row(1), vec![0; 3_901]);
+            let refused = store.begin_anew(&[0x02], &large);
+            assert!(matches!(refused, Err(StoreError::TooLarge)));
+            let mut own = Changes::new();
+            own.put(RowName::plain(META_TABLE, [7]), vec![1]);
+            let refused = store.begin_anew(&[0x02], &own);
+            assert!(matches!(refused, Err(StoreError::BadName)));
+            store.close().unwrap();
+            assert_filled(&open(dir.path()));
+        }
+        let memory = Store::in_memory(rng()).unwrap();
+        let refused = memory.begin_anew(&[], &anew());
+        assert!(matches!(refused, Err(StoreError::NotRenewable)));
+    }
+
+    #[test]
+    fn what_a_store_left_behind_when_it_began_anew_is_in_no_file() {
+        let (dir, store) = filled(WAYS[0].0);
+        let sealed: Vec<_> = sealed_rows(&store).into_values().collect();
+        assert!(sealed.iter().any(|sealed| holds(dir.path(), sealed)));
+        store.begin_anew(&[0x02], &anew()).unwrap();
+        store.close().unwrap();
+        assert!(!sealed.iter().any(|sealed| holds(dir.path(), sealed)));
     }
 
     #[test]
