@@ -92,7 +92,8 @@ impl fmt::Debug for Scene {
 
 impl Scene {
     /// Bob has published his prekeys.
-    pub fn new() -> Self {
+    #[must_use]
+    pub fn open() -> Self {
         let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
         let time = clock.clone();
         let rng = ChaCha20Rng::seed_from_u64(2);
@@ -117,6 +118,7 @@ impl Scene {
     }
 
     /// A path below the folder of all.
+    #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -129,6 +131,7 @@ impl Scene {
     }
 
     /// The anchor of her profile.
+    #[must_use]
     pub fn line(&self) -> Line {
         Line {
             file: FileAnchor::new(self.path("anchor")),
@@ -150,6 +153,7 @@ impl Scene {
     }
 
     /// Opens a profile that was set back, with new sessions.
+    #[must_use]
     pub fn anew(&self, name: &str, seed: u64) -> Client {
         self.decided(name, seed, AfterRollback::NewSessions)
             .unwrap()
@@ -270,6 +274,7 @@ impl Scene {
     }
 
     /// What a client was told since the last time, acknowledged.
+    #[must_use]
     pub fn heard(client: &Client) -> Vec<String> {
         let messages = client.inbox().unwrap();
         for message in &messages {
@@ -294,6 +299,7 @@ impl Scene {
     }
 
     /// Whether a seed of a message was used again, which is what being set back means.
+    #[must_use]
     pub fn seeds_repeat(&self) -> bool {
         let different: BTreeSet<_> = self.seeds.iter().collect();
         different.len() < self.seeds.len()
@@ -327,6 +333,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// Whether a profile was refused as set back.
+#[must_use]
 pub fn is_rolled_back(outcome: Result<Client, Error>) -> bool {
     let error = outcome.unwrap_err();
     assert_eq!(error.action(), Action::AskUser(Question::RolledBack));
@@ -334,8 +341,9 @@ pub fn is_rolled_back(outcome: Result<Client, Error>) -> bool {
 }
 
 /// What alice and bob have behind them before anything happens.
+#[must_use]
 pub fn begun() -> (Scene, Client) {
-    let mut scene = Scene::new();
+    let mut scene = Scene::open();
     let alice = scene.guarded("alice", 1).unwrap();
     scene.settle(&alice);
     scene.talk(&alice, "one");

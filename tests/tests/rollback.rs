@@ -54,7 +54,7 @@ fn copy_made_while_closed_is_seen_at_open_and_peers_see_nothing_of_it() {
 
 #[test]
 fn copy_made_while_closed_and_never_guarded_is_seen_by_peers_and_heals() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::open();
     let alice = scene.try_open("alice", 1, Client::options()).unwrap();
     scene.settle(&alice);
     scene.talk(&alice, "one");
@@ -111,7 +111,7 @@ fn copy_made_while_open_is_seen_at_open_after_a_watermark_a_close_or_another_ope
 
 #[test]
 fn copy_made_while_open_and_younger_than_the_watermark_is_seen_by_peers_alone() {
-    let mut scene = Scene::new();
+    let mut scene = Scene::open();
     let line = scene.line();
     let options = || Client::options().anchor(line.clone());
     let alice = scene.try_open("alice", 1, options()).unwrap();
@@ -235,7 +235,7 @@ fn anchor_that_is_gone_is_an_alarm_and_one_that_is_out_of_reach_is_told() {
 
 #[test]
 fn guarded_profile_opens_with_its_own_anchor_or_when_the_guard_is_ended() {
-    let scene = Scene::new();
+    let scene = Scene::open();
     let code = |outcome: Result<Client, Error>| outcome.unwrap_err().code();
     scene.guarded("alice", 1).unwrap().close().unwrap();
     let plain = scene.try_open("alice", 2, Client::options());

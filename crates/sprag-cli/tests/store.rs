@@ -265,6 +265,9 @@ fn copy_that_is_put_back_goes_on_as_a_new_device() {
         let line = status.lines().find(|line| line.contains("\"device\""));
         serde_json::from_str::<Value>(line.unwrap()).unwrap()["device"].clone()
     };
+    let bob = Profile(tempfile::tempdir().unwrap());
+    let mut bob = bob.command("key", &["init", "bob", "--server", &server]);
+    ok(&bob.output().unwrap());
     ok(&run(&["init", "alice"]));
     let before = device(&ok(&run(&["status", "--json"])));
     let store = profile.path("home/profile");
