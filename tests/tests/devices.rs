@@ -303,6 +303,40 @@ fn a_list_that_the_server_did_not_take_is_given_to_nobody() {
 }
 
 #[test]
+fn a_list_that_comes_back_before_the_answer_to_its_task_keeps_no_later_one_from_the_server() {
+    let (mut world, alice, laptop, _) = company(17);
+    let number = world.client(laptop).device().unwrap();
+    // Her own list is a day old when alice writes, so it is fetched first.
+    world.wait(86_400_001);
+    world.send(alice, "bob", b"a day later");
+    world.client(alice).remove_device(number).unwrap();
+    let tasks = world.tasks(alice);
+    let publishes = |task: &&Task| matches!(task, Task::PublishDevices { .. });
+    let Some(Task::PublishDevices { lists, .. }) = tasks.iter().find(publishes) else {
+        panic!("{tasks:?}");
+    };
+    // The server takes the new one, and dies before it answers; then the fetch brings it.
+    world.server().publish_lists(lists).unwrap();
+    world.crash(alice);
+    for task in &tasks {
+        if matches!(task, Task::FetchDevices { user, .. } if user.as_str() == "alice") {
+            world.perform(alice, task);
+        }
+    }
+    let again = world.tasks(alice);
+    let again = again.iter().find(publishes).cloned();
+    let Some(Task::PublishDevices { lists: same, .. }) = again else {
+        panic!("{again:?}");
+    };
+    assert!(same == *lists, "the same bytes again");
+    world.settle();
+    assert_eq!(epoch(&world, "alice"), 3);
+    let third = world.begin_link("alice");
+    world.link(alice, third, false);
+    assert_eq!(epoch(&world, "alice"), 4);
+}
+
+#[test]
 fn of_two_holders_that_add_at_once_the_slower_signs_anew_on_top() {
     let mut world = World::new(6);
     let holders = world.join_with_devices("alice", 2);

@@ -350,10 +350,13 @@ impl Device {
         match next {
             None => frames.truncate(PAGE),
             Some(next) => {
-                // The newest ones: the last of them is the one that it stands on.
-                let too_many = (frames.len() + 1).saturating_sub(PAGE);
+                // It may have come back from the server before the answer to its task: then it is among them.
+                if frames.last() != Some(&next.frame) {
+                    frames.push(next.frame);
+                }
+                // The newest ones: the last but one of them is the one that it stands on.
+                let too_many = frames.len().saturating_sub(PAGE);
                 frames.drain(..too_many);
-                frames.push(next.frame);
             }
         }
         Ok(frames)
