@@ -657,7 +657,7 @@ fn child_that_lives_until_it_is_killed() {
                     match (renews, talker.below(4)) {
                         (true, 0) => talker.renew(),
                         (true, 1) => talker.change_key(),
-                        (false, 0) if links => {
+                        (false, 0 | 1) if links => {
                             talker.care_for_devices(false);
                             talker.work();
                             talker.poll();
@@ -999,14 +999,14 @@ fn kill_them(mut killer: Killer, mode: &str, kills: usize) -> BTreeMap<String, u
 
 #[test]
 fn killed_clients_lose_nothing_that_was_acknowledged_and_use_no_key_twice() {
-    let counts = kill_talkers("mixed", kills() * 5 / 10, 1);
+    let counts = kill_talkers("mixed", kills() * 4 / 10, 1);
     assert!(counts["sent"] > kills() / 3, "they hardly talked");
 }
 
 #[test]
 fn clients_killed_while_they_renew_and_change_keys_lose_nothing_and_use_no_key_twice() {
     let counts = kill_talkers("renew", kills() * 15 / 100, 2);
-    assert!(counts["rekeyed"] > kills() / 30, "keys hardly changed");
+    assert!(counts["rekeyed"] > kills() / 60, "keys hardly changed");
 }
 
 #[test]
