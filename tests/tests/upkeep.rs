@@ -103,6 +103,11 @@ fn handshake_that_nobody_answers_for_seven_days_is_made_anew() {
     world.work(alice);
     world.wait(8 * DAY);
     world.send(alice, "bob", b"two");
+    // Nothing brought his list for days: it is asked for first.
+    for task in world.tasks(alice) {
+        assert!(matches!(task, Task::FetchDevices { .. }), "{task:?}");
+        world.perform(alice, &task);
+    }
     let tasks = world.tasks(alice);
     assert!(
         matches!(&tasks[..], [Task::FetchBundles { .. }]),
