@@ -3,81 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crate::backend::{Backend, BackendError, Batch, RowMap};
-use crate::commit::{Committer, Disk};
-use crate::rows::Visit;
+use crate::backend::{Backend, Batch};
+use crate::commit::Committer;
+use crate::platter::Fake;
 use crate::sync::{Arc, Mutex, thread};
 use crate::sys::lock;
 
 const WRITERS: usize = 3;
 const EACH: usize = 2;
-
-/// A disk that knows what is only written, and what is synced, and may fail at a write.
-#[derive(Default)]
-struct Platter {
-    rows: BTreeMap<Vec<u8>, Vec<u8>>,
-    written: u64,
-    flushed: u64,
-    synced: u64,
-    writes: usize,
-    fails_at: Option<usize>,
-}
-
-#[derive(Clone, Default)]
-struct Fake(Arc<Mutex<Platter>>);
-
-impl Disk for Fake {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        Ok(lock(&self.0).rows.get(key).cloned())
-    }
-
-    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), BackendError> {
-        let names: Vec<_> = lock(&self.0).rows.keys().cloned().collect();
-        for name in names.iter().filter(|name| name.starts_with(prefix)) {
-            // Row by row, as a database reads.
-            let value = lock(&self.0).rows.get(name).cloned();
-            if let Some(value) = value
-                && visit(name, &value).is_break()
-            {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn apply(&self, sequence: u64, rows: &RowMap) -> Result<(), BackendError> {
-        {
-            let mut platter = lock(&self.0);
-            platter.writes += 1;
-            if platter.fails_at == Some(platter.writes) {
-                return Err(BackendError::Full);
-            }
-            assert!(sequence > platter.written, "groups are written in order");
-        }
-        // Row by row, as a database writes.
-        for (name, value) in rows {
-            let mut platter = lock(&self.0);
-            match value {
-                Some(value) => drop(platter.rows.insert(name.clone(), value.clone())),
-                None => drop(platter.rows.remove(name)),
-            }
-        }
-        lock(&self.0).written = sequence;
-        Ok(())
-    }
-
-    fn flush(&self) -> Result<(), BackendError> {
-        let mut platter = lock(&self.0);
-        platter.flushed = platter.written;
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), BackendError> {
-        let mut platter = lock(&self.0);
-        platter.synced = platter.flushed;
-        Ok(())
-    }
-}
 
 /// Writers whose batches have two rows of one value, a reader and a scanner, and a close in their midst or after them.
 /// With `fails_at` the disk fails at that write.

@@ -10,7 +10,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Mutex;
 
 use sprag_crypto::hmac;
 use zeroize::Zeroizing;
@@ -18,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::labels;
 use crate::manifest::StoreKeys;
 use crate::rows::RowName;
+use crate::sync::Mutex;
 use crate::sys::lock;
 
 /// The size of a blinded owner, and of the inner one.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
 
 use crate::backend::{Backend, BackendError, Batch, Completion, Deferred};
 use crate::error::StoreError;
 use crate::rows::Visit;
+use crate::sync::{Arc, Mutex};
 use crate::sys::lock;
 
 /// What a [`Sink`] held when it was loaded.

@@ -15,10 +15,6 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(any(feature = "sled", feature = "redb"))]
 use std::path::Path;
-#[cfg(not(target_arch = "wasm32"))]
-use std::sync::Weak;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rand_core::CryptoRng;
 #[cfg(any(feature = "sled", feature = "redb"))]
@@ -42,6 +38,10 @@ use crate::manifest::{BackendKind, Begun, Manifest};
 use crate::memory::MemoryBackend;
 use crate::rows::{Changes, META_TABLE, RowName, Rows, Visit};
 use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer, Sum};
+use crate::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{Arc, COUNTED_AT_ONCE, Mutex, PoisonError, RwLock, thread_local};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::sync::{Weak, mpsc};
 use crate::sys::{lock, process_id};
 
 /// Sealed rows over a [`Backend`]. Cheap to clone; all clones are one store.
@@ -467,7 +467,7 @@ impl Store {
         let sealed = backend.get(META_KEY)?;
         let sealed = sealed.ok_or(StoreError::Damaged("the meta row is missing"))?;
         let meta = Meta::decode(sealer.open(META_KEY, &sealed)?.value())?;
-        Self::counted(backend, keys, rng, meta, census::AT_ONCE)
+        Self::counted(backend, keys, rng, meta, COUNTED_AT_ONCE)
     }
 
     /// Opens a store whose rows are counted over: before it is there, or beside its work if there are more than `at_once`.
@@ -562,7 +562,7 @@ impl Store {
     /// Those of [`Store::submit`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn commit_blocking(&self, changes: Changes) -> Result<u64, StoreError> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (tell, told) = mpsc::sync_channel(1);
         self.submit(
             changes,
             Box::new(move |result| {
@@ -805,9 +805,9 @@ impl Inner {
                 Err(_) => poison(&health),
             }
             drop(gate.read().unwrap_or_else(PoisonError::into_inner));
-            let outer = ANSWERING.replace(true);
+            let outer = ANSWERING.with(|answering| answering.replace(true));
             done(result);
-            ANSWERING.set(outer);
+            ANSWERING.with(|answering| answering.set(outer));
         }));
         {
             let mut state = lock(&self.state);
@@ -840,7 +840,7 @@ impl Inner {
         }
         let before = self.health.swap(CLOSED, Ordering::AcqRel);
         // A renewal that is under way comes to its end first; but it may be waiting for a completion to come to its own.
-        if !ANSWERING.get() {
+        if !ANSWERING.with(Cell::get) {
             drop(lock(&self.renewal));
         }
         let live = {
@@ -856,7 +856,7 @@ impl Inner {
         lock(&live.cache).close();
         let closed = live.backend.close();
         #[cfg(not(target_arch = "wasm32"))]
-        if ANSWERING.get() {
+        if ANSWERING.with(Cell::get) {
             self.pulse.end_soon();
         } else {
             self.pulse.end();
@@ -919,7 +919,6 @@ pub use guard::Standing;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::mpsc;
     use std::thread;
 
     use proptest::prelude::*;

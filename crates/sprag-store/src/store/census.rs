@@ -10,21 +10,17 @@
 )]
 
 use std::ops::ControlFlow;
-#[cfg(not(target_arch = "wasm32"))]
-use std::sync::{Arc, Weak};
 
 use super::Inner;
 use crate::backend::Backend;
 use crate::error::StoreError;
 use crate::sealed::{Digest, META_KEY, Sealer, Sum};
+use crate::sync::COUNTED_PART;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::sync::{Arc, Weak};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::sys;
 use crate::sys::lock;
-
-/// Rows up to which opening waits for the count: about half a second on a slow machine.
-pub(super) const AT_ONCE: u64 = 100_000;
-/// Rows after which a part ends, so that nobody waits for long. In tests few, so that much happens between two parts.
-const PART: usize = if cfg!(test) { 10 } else { 2_000 };
 
 pub(super) const WRONG: StoreError = StoreError::Damaged("rows are missing, added or outdated");
 
@@ -91,7 +87,7 @@ impl Count {
         sealer: &Sealer,
     ) -> Result<(), StoreError> {
         let mut rows = 0;
-        while rows < PART && !self.is_complete() {
+        while rows < COUNTED_PART && !self.is_complete() {
             let [table, second] = u16::try_from(self.passed).unwrap_or(u16::MAX).to_be_bytes();
             if second == 0 {
                 // Most tables are empty. The row that is named by its table alone belongs to the first part.

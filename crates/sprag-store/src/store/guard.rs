@@ -19,9 +19,8 @@ use super::{Inner, Store};
 use crate::anchor::{Anchor, AnchorError, Mark, Nonce, Notary};
 use crate::error::{Rollback, StoreError};
 use crate::rows::{Changes, META_TABLE, RowName};
+use crate::sync::{Arc, Weak, mpsc};
 use crate::sys::lock;
-
-use std::sync::{Arc, Weak, mpsc};
 
 use super::watch::{PACE, Pulse};
 

@@ -6,7 +6,6 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_core::CryptoRng;
 use sprag_keys::{Key, KeySlot, UnlockKey};
@@ -22,6 +21,7 @@ use crate::home::{Home, Place};
 use crate::manifest::{BackendKind, Begun, Manifest, StoreKeys};
 use crate::rows::{Changes, META_TABLE};
 use crate::sealed::{Digest, META_KEY, Meta, Sealer};
+use crate::sync::{Arc, Mutex, PoisonError};
 use crate::sys::{lock, pause, unix_time};
 
 /// What is written to the new epoch at once, in bytes, roughly.

@@ -1,14 +1,14 @@
 //! The thread that tells the anchor how far a store is. No commit waits for it.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::guard::{Handle, Opening, Standing};
 use super::roll_back;
 use crate::anchor::Anchor;
 use crate::error::StoreError;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread_local};
 use crate::sys::{Moment, lock, spawn};
 
 /// How often an anchor is told.
@@ -128,7 +128,7 @@ impl Pulse {
             desk.generation
         };
         let run = move || {
-            GUARDING.set(true);
+            GUARDING.with(|guarding| guarding.set(true));
             watch(&store, &*anchor, opening, pace, generation);
             // Perhaps the last handles of both.
             drop((store, anchor));
@@ -143,7 +143,7 @@ impl Pulse {
     }
 
     /// Waits until a question was answered, or for so long.
-    fn wait(&self, ticket: u64, most: Option<Duration>) -> std::sync::MutexGuard<'_, Desk> {
+    fn wait(&self, ticket: u64, most: Option<Duration>) -> MutexGuard<'_, Desk> {
         let begun = Moment::now();
         let mut desk = lock(&self.desk);
         while desk.running && desk.answered < ticket {
@@ -165,7 +165,7 @@ impl Pulse {
     pub(super) fn ask(&self) -> Result<Standing, StoreError> {
         let ticket = {
             let mut desk = lock(&self.desk);
-            if !desk.running || GUARDING.get() {
+            if !desk.running || GUARDING.with(Cell::get) {
                 return desk.last.clone();
             }
             desk.asked += 1;
@@ -186,7 +186,7 @@ impl Pulse {
     /// Ends the guard, if there is one; waits, for a while, until it told the anchor of the last commit.
     pub(super) fn end(&self) {
         self.end_soon();
-        if GUARDING.get() {
+        if GUARDING.with(Cell::get) {
             return;
         }
         let mut desk = self.wait(u64::MAX, Some(CLOSE));
