@@ -1,7 +1,6 @@
 //! The client: one lock around the steps, one batch for each, results when they are durable.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_core::CryptoRng;
 use sprag_session::{BackupRecord, Device, Env, Linking, MessageId, Replace};
@@ -14,6 +13,7 @@ use crate::party::Party;
 use crate::pending::Pending;
 use crate::reopen::Recipe;
 use crate::start::Start;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::upkeep::Flight;
 use crate::{Error, sys};
 

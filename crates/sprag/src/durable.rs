@@ -1,10 +1,9 @@
 //! What is on stable storage, and who waits for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use sprag_store::StoreError;
 
 use crate::pending::Completer;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is called when a step is durable, or the store has failed.
 type Wake = Box<dyn FnOnce(Result<(), StoreError>) + Send>;

@@ -57,6 +57,7 @@ mod party;
 mod pending;
 mod reopen;
 mod start;
+mod sync;
 mod sys;
 mod types;
 mod upkeep;

@@ -1,7 +1,7 @@
 //! The thread on which wakers and callbacks run, so that they are under no lock and never on the committer.
 
 #[cfg(not(target_family = "wasm"))]
-use std::sync::Arc;
+use crate::sync::Arc;
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -47,10 +47,10 @@ impl Notifier {
 #[cfg(not(target_family = "wasm"))]
 mod threaded {
     use std::panic::{AssertUnwindSafe, catch_unwind};
-    use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::sync::{Mutex, PoisonError};
 
     use super::Job;
+    use crate::sync::mpsc::{Receiver, Sender, channel};
+    use crate::sync::{Mutex, PoisonError};
 
     pub(super) struct Jobs {
         sender: Mutex<Option<Sender<Job>>>,

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 #[cfg(not(target_family = "wasm"))]
 use std::time::Duration;
 
 use crate::Error;
 use crate::notifier::Notifier;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A verb that has begun. It goes on whether or not anybody waits for it: dropping a `Pending` cancels only the waiting.
 ///

@@ -1,13 +1,12 @@
 //! Going on after the store has failed, with the same handles.
 
-use std::sync::{Arc, PoisonError};
-
 use sprag_store::{Store, StoreError};
 
 use crate::Error;
 use crate::client::{Client, Shared, State};
 use crate::durable::Durable;
 use crate::party::Party;
+use crate::sync::{Arc, PoisonError};
 #[cfg(not(target_family = "wasm"))]
 use crate::{pending::Pending, start::Start, sys};
 

@@ -1,9 +1,5 @@
 //! Upkeep: prekeys, what is old, and the store, in one call a day.
 
-#[cfg(not(target_family = "wasm"))]
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
-
 use sprag_session::{CLOCK_BACK_MS, Upkept};
 
 pub use sprag_session::{ClockInDoubt, UpkeepSettings};
@@ -12,6 +8,9 @@ use crate::Error;
 use crate::client::{Client, Shared, Ticket, Write};
 use crate::pending::{Completer, Pending};
 use crate::start::Start;
+#[cfg(not(target_family = "wasm"))]
+use crate::sync::Arc;
+use crate::sync::{Mutex, PoisonError};
 #[cfg(not(target_family = "wasm"))]
 use crate::sys;
 
