@@ -16,3 +16,8 @@ pub mod vault_vectors;
 pub mod verbs;
 pub mod witness;
 pub mod world;
+
+/// The programs of the guide compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/EMBEDDING.md")]
+pub struct Embedding;
