@@ -59,6 +59,12 @@ fn renewals_beside_submits_and_reads_answer_everybody_and_no_completion_runs_mea
 }
 
 #[test]
+fn a_row_that_is_read_while_it_is_written_is_not_kept_as_it_was() {
+    at_random(renewal::cached);
+    tried(renewal::cached);
+}
+
+#[test]
 fn a_close_beside_a_renewal_answers_everybody_and_leaves_a_whole_store() {
     some(|| renewal::closes(false));
 }

@@ -251,9 +251,11 @@ pub fn reopens(fails_at: u32) {
     for _ in 0..2 {
         let (client, disk) = (client.clone(), disk.clone());
         threads.push(thread::spawn(move || {
-            let mut told = 0;
+            let (mut told, mut tries) = (0, 0);
             for _ in 0..2 {
                 loop {
+                    tries += 1;
+                    assert!(tries < 20, "it never goes on");
                     match check(&disk, count(&client).wait()) {
                         Ok(count) => {
                             assert!(count > told, "a count was given twice");
