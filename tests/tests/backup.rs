@@ -215,7 +215,7 @@ fn a_contact_whose_key_is_another_one_after_the_restore_is_not_trusted() {
     for _ in 0..2 {
         for task in world.tasks(new) {
             if matches!(task, Task::FetchDevices { .. }) {
-                let later = sprag::Failure::NotYet(60_000);
+                let later = Failure::NotYet(60_000);
                 world.client(new).failed(task.id(), &later).unwrap();
             }
         }
