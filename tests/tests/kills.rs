@@ -146,6 +146,8 @@ struct Said {
     /// Those of late: a message that is seven days old is forgotten, whatever became of it.
     lately: Vec<(u64, String)>,
     life: u64,
+    /// The lives in which it lost its sessions.
+    lost: Vec<u64>,
     /// Envelopes that were handed out: their hashes, and the tags of their bodies.
     offered: BTreeMap<String, (String, [u8; 16])>,
     /// What was opened: text and the number in the inbox.
@@ -189,6 +191,7 @@ impl Said {
                 assert_eq!(*self.device.get_or_insert(id), id, "another device");
             }
             ("begin", [id]) => self.begun.push(id.clone()),
+            ("lost", []) => self.lost.push(self.life),
             ("sent", [id]) => {
                 self.sent.insert(id.clone());
                 self.lately.push((self.life, id.clone()));
@@ -294,7 +297,9 @@ impl<'s> Talker<'s> {
         journal.say(&format!("life {life}"));
         let said = Said::read(home, user);
         let mut rng = ChaCha20Rng::seed_from_u64(life * 2 + u64::from(user == USERS[0]));
-        if life > 3 && rng.next_u64().is_multiple_of(16) {
+        // A message is sent again three times at most (PROTOCOL.md, §9): no more losses before everything has arrived.
+        let lately = said.lost.iter().filter(|at| **at + SETTLED as u64 > life);
+        if life > 3 && rng.next_u64().is_multiple_of(16) && lately.count() < 2 {
             lose_sessions(home, user, &said);
             journal.say("lost");
         }
