@@ -193,7 +193,7 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
 
 /// The number under which the outbox keeps why a server refused a task.
 pub(crate) fn refusal_number(error: &DirectoryError) -> u32 {
-    const CODES: [&str; 10] = [
+    const CODES: [&str; 12] = [
         "malformed",
         "bad_signature",
         "other_account_key",
@@ -204,6 +204,8 @@ pub(crate) fn refusal_number(error: &DirectoryError) -> u32 {
         "too_many_pre_keys",
         "wrong_key_kind",
         "used_envelope_id",
+        "too_large",
+        "wrong_name",
     ];
     let code = match error {
         DirectoryError::Refused(refusal) => refusal.code(),

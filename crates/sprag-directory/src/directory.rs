@@ -24,7 +24,7 @@ impl ServerEpoch {
     }
 }
 
-/// Device lists, prekeys and envelopes of any number of users, over a [`Storage`].
+/// Device lists, prekeys, envelopes, objects and blobs of any number of users, over a [`Storage`].
 ///
 /// Each operation takes the storage's lock once, so any number of handles, threads and processes may use one storage.
 /// Who may ask for what is the transport's matter: it authenticates callers before it passes their bytes on.

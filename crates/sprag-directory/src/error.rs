@@ -4,7 +4,7 @@ use crate::storage::StorageError;
 
 /// Why an operation was not done. It changed nothing.
 ///
-/// The first five are the failures of Appendix C of the protocol that a server tells its client; the transport carries them.
+/// All but the last are the failures of Appendix C of the protocol that a server tells its client; the transport carries them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
@@ -20,12 +20,17 @@ pub enum DirectoryError {
     /// The inbox of that device is full. Offer the envelope again later.
     #[error("inbox of the device is full")]
     Full,
-    /// The newest list is another one than the one that the published list follows.
-    #[error("another list is the newest")]
+    /// The newest list is another one than the one that the published list follows; or an object is not as its writer
+    /// expected.
+    #[error("another one is the newest")]
     Conflict {
-        /// The newest list of the user, a frame `0x14`.
+        /// The newest list of the user, a frame `0x14`; or the encoded `Object` as it is, with an empty tag and an empty
+        /// value if there is none.
         newest: Vec<u8>,
     },
+    /// No blob of that name is here, or not whole any more: who has it may put it again.
+    #[error("no such blob")]
+    NoSuchBlob,
     /// Not acceptable, now and later.
     #[error("refused: {}", .0.code())]
     Refused(Refusal),
@@ -59,6 +64,10 @@ pub enum Refusal {
     WrongKeyKind,
     /// Another envelope of that id waits for the device.
     UsedEnvelopeId,
+    /// An object above 64 KiB, or a blob above 64 MiB.
+    TooLarge,
+    /// A blob whose name is not the SHA-256 of its bytes.
+    WrongName,
 }
 
 impl Refusal {
@@ -76,6 +85,8 @@ impl Refusal {
             Self::TooManyPreKeys => "too_many_pre_keys",
             Self::WrongKeyKind => "wrong_key_kind",
             Self::UsedEnvelopeId => "used_envelope_id",
+            Self::TooLarge => "too_large",
+            Self::WrongName => "wrong_name",
         }
     }
 }

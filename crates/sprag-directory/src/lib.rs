@@ -1,4 +1,4 @@
-//! The directory that a Sprag client asks: device lists, prekeys and envelopes.
+//! The directory that a Sprag client asks: device lists, prekeys, envelopes, objects and blobs.
 //!
 //! This is the logic of a server after `docs/PROTOCOL.md`, Appendix C, without network, clock or randomness: a transport moves the
 //! bytes that a client's tasks name in, and the bytes of the replies out. Two homes on one machine, or a simulated
@@ -12,6 +12,8 @@
 //! | [`Directory::upload_pre_keys`], [`Directory::state`] | `PreKeyUpload`; none | `PreKeyState` |
 //! | [`Directory::publish_lists`] | `Lists` | `ListState` |
 //! | [`Directory::fetch`], [`Directory::forget`] | none | frames `0x10`; none |
+//! | [`Directory::put_object`], [`Directory::get_object`] | `Object` | `Object` |
+//! | [`Directory::put_blob`], [`Directory::get_blob`], [`Directory::drop_blob`] | name, bytes; name; name | none; bytes; none |
 //!
 //! ```
 //! use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch};
@@ -34,13 +36,15 @@
 //! # What it does not do
 //! It authenticates nobody: the transport does, before it passes bytes on. It decrypts nothing, and cannot: it depends
 //! neither on the handshake nor on the ratchet. It verifies the signatures of device lists, but not those of prekeys.
-//! Objects and blobs of the vault are not kept here.
+//! It says nothing about how much a user may keep: each object and blob has a bound, their number has none.
 #![forbid(unsafe_code)]
 
+mod blobs;
 mod directory;
 mod error;
 mod inbox;
 mod lists;
+mod objects;
 mod prekeys;
 mod storage;
 #[cfg(test)]

@@ -34,6 +34,14 @@ pub const GENERATIONS: usize = 64;
 pub const ONE_TIME_PRE_KEYS: usize = 100;
 /// A reply of the directory, in bytes.
 pub const REPLY: usize = 4 << 20;
+/// The value of an object, in bytes.
+pub const OBJECT: usize = 1 << 16;
+/// The name of an object, in bytes. Ours have 32.
+pub const OBJECT_NAME: usize = 64;
+/// The tag of an object, in bytes.
+pub const OBJECT_TAG: usize = 64;
+/// A blob, in bytes. Longer files are split.
+pub const BLOB: usize = 64 << 20;
 /// The origin seal at the end of a message frame, in bytes: SID, chain index, tag.
 pub const ORIGIN: usize = 16 + 4 + 16;
 /// The signature at the end of a device list frame, in bytes.

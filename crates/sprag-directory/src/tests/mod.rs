@@ -1,7 +1,9 @@
 //! One suite for both storages: each sentence of Appendix C of the protocol that binds a server is a test.
 
+mod blobs;
 mod inbox;
 mod lists;
+mod objects;
 mod prekeys;
 mod server;
 mod storages;
