@@ -54,7 +54,7 @@ def moto():
     iam, kms = boto3.client("iam", **made), boto3.client("kms", **made)
     iam.create_user(UserName="sprag")
     policy = """{"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt"], "Resource": "*"}]}"""
+        {"Effect": "Allow", "Action": ["kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt"], "Resource": "*"}]}"""
     iam.put_user_policy(UserName="sprag", PolicyName="sprag", PolicyDocument=policy)
     user = iam.create_access_key(UserName="sprag")["AccessKey"]
     keys = [kms.create_key()["KeyMetadata"]["KeyId"] for _ in range(2)]

@@ -1,7 +1,7 @@
 //! Keys that AWS KMS wraps.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::http::{Answer, Http};
 use crate::sigv4::{self, Request, Scope};
-use crate::{DataKey, Envelope, SourceError, json, sys};
+use crate::{DataKey, Envelope, SourceError, encoding, json, sys};
 
-/// A key in AWS KMS that wraps other keys: `GenerateDataKey` and `Decrypt`. It never leaves AWS; what is kept beside the
+/// A key in AWS KMS that wraps other keys: `GenerateDataKey` and `Decrypt`, and `Encrypt` for [`wrap`](Envelope::wrap). It never leaves AWS; what is kept beside the
 /// data is the wrapped key. A [`RingSeal`](crate::RingSeal) keeps it at its head.
 ///
 /// The encryption context is bound to the wrapped key: what was wrapped in one context is not unwrapped in another. It
@@ -141,7 +141,12 @@ impl AwsKms {
     }
 
     fn call(&self, action: &str, body: &impl Serialize) -> Result<Answer, SourceError> {
-        let body = serde_json::to_vec(body).map_err(|_| SourceError::Malformed)?;
+        // The body may have a key in it: of its final size from the start, so that no copy is left behind.
+        let mut room = Room(0);
+        serde_json::to_writer(&mut room, body).map_err(|_| SourceError::Malformed)?;
+        let mut text = Zeroizing::new(Vec::with_capacity(room.0));
+        serde_json::to_writer(&mut *text, body).map_err(|_| SourceError::Malformed)?;
+        let body = text;
         let credentials = (self.credentials)()?;
         let time = sigv4::amz_date(sys::unix_time());
         let target = format!("TrentService.{action}");
@@ -207,6 +212,22 @@ impl Envelope for AwsKms {
             serde_json::from_slice(&answer.body).map_err(|_| SourceError::Malformed)?;
         key(reply.plaintext)
     }
+
+    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>, SourceError> {
+        let plaintext = encoding::to_base64(key);
+        let request = Encrypt {
+            key_id: &self.key_id,
+            plaintext: &plaintext,
+            encryption_context: &self.context,
+        };
+        let answer = self.call("Encrypt", &request)?;
+        let reply: Wrapped =
+            serde_json::from_slice(&answer.body).map_err(|_| SourceError::Malformed)?;
+        let wrapped = json::bytes(reply.ciphertext_blob, DataKey::MAX_WRAPPED);
+        let wrapped = wrapped.ok_or(SourceError::Malformed)?;
+        // What shows the key is not kept.
+        Ok(DataKey::new(Zeroizing::new(*key), wrapped.to_vec())?.into_wrapped())
+    }
 }
 
 impl fmt::Debug for AwsKms {
@@ -261,6 +282,21 @@ struct Decrypt<'a> {
     encryption_context: &'a BTreeMap<String, String>,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Encrypt<'a> {
+    key_id: &'a str,
+    plaintext: &'a str,
+    encryption_context: &'a BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Wrapped<'a> {
+    #[serde(borrow)]
+    ciphertext_blob: &'a RawValue,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Reply<'a> {
@@ -268,6 +304,20 @@ struct Reply<'a> {
     plaintext: &'a RawValue,
     #[serde(borrow)]
     ciphertext_blob: Option<&'a RawValue>,
+}
+
+/// Counts what is written.
+struct Room(usize);
+
+impl io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]

@@ -2,9 +2,7 @@
 
 use base64::Engine;
 use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::STANDARD;
-#[cfg(any(feature = "keyring", test))]
-use base64::engine::general_purpose::URL_SAFE;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use zeroize::Zeroizing;
 
 type Bytes = Zeroizing<[u8; 32]>;
@@ -27,7 +25,6 @@ pub(crate) fn base64(content: &[u8]) -> Option<Bytes> {
 }
 
 /// 44 characters of the base64 of URLs, where `-_` stand for `+/`.
-#[cfg(any(feature = "keyring", test))]
 pub(crate) fn base64_url(content: &[u8]) -> Option<Bytes> {
     decode(&URL_SAFE, content)
 }
@@ -42,7 +39,7 @@ fn decode(engine: &GeneralPurpose, content: &[u8]) -> Option<Bytes> {
 }
 
 /// The text that [`base64`] reads.
-#[cfg(feature = "vault-kv")]
+#[cfg(any(feature = "vault-kv", feature = "aws-kms"))]
 pub(crate) fn to_base64(key: &[u8; 32]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(48));
     STANDARD.encode_string(key, &mut text);

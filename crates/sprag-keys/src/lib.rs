@@ -21,7 +21,8 @@
 //! whoever unwraps something with the key that comes out: this crate cannot know.
 //!
 //! A [`KeySource`] has keys by name and version: a [`KeyRing`] (in a [`RingFile`], opened by a [`Key`] or an
-//! [`Envelope`] service), the environment ([`EnvSource`]), and with features what lies farther away. A [`RotationJob`]
+//! [`Envelope`] service), the environment ([`EnvSource`]), files of older programs ([`FileSource`]), and with features what lies
+//! farther away. A [`RotationJob`]
 //! puts records that are under an old version under the newest; [`batch`] does many records at once, each with an outcome
 //! of its own. See docs/KEYS.md.
 //!
@@ -30,6 +31,8 @@
 //! | `keyring` | `KeyringSource`: the keyring of the system, entries of AEGIS | `keyring-core`, `log`; which keyring, the application chooses |
 //! | `vault-kv` | `VaultKv`: HashiCorp Vault and OpenBao, KV version 2 | `ureq`, `rustls`, `serde_json`: about 30 |
 //! | `aws-kms` | `AwsKms`: AWS KMS as an [`Envelope`] | the same |
+//! | `lumera` | `FileSource::lumera_json`: the `keys.json` of Lumera | `serde_json` |
+//! | `vault` | `EnvelopeKms`, `SourceKms`: services and sources for the slots of blobs | `sprag-vault` |
 //! | `rayon` | threads for [`batch`] and [`RotationJob`] | `rayon`: 6 |
 //!
 //! None is on by default. It does not renew tokens, discover credentials of AWS beyond the environment, or notice that a
@@ -39,17 +42,21 @@
 #[cfg(feature = "aws-kms")]
 mod aws_kms;
 mod batch;
+#[cfg(feature = "vault")]
+mod bridge;
 #[cfg(not(target_arch = "wasm32"))]
 mod encoding;
 #[cfg(not(target_arch = "wasm32"))]
 mod env_source;
 mod error;
+#[cfg(not(target_arch = "wasm32"))]
+mod file_source;
 #[cfg(any(feature = "vault-kv", feature = "aws-kms"))]
 mod http;
 mod id;
 #[cfg(not(target_arch = "wasm32"))]
 mod journal_file;
-#[cfg(any(feature = "vault-kv", feature = "aws-kms"))]
+#[cfg(any(feature = "vault-kv", feature = "aws-kms", feature = "lumera"))]
 mod json;
 mod key;
 #[cfg(feature = "keyring")]
@@ -72,9 +79,13 @@ mod vault_kv;
 #[cfg(feature = "aws-kms")]
 pub use aws_kms::{AwsCredentials, AwsKms, AwsKmsConfig};
 pub use batch::{BatchError, batch};
+#[cfg(feature = "vault")]
+pub use bridge::{EnvelopeKms, SourceKms};
 #[cfg(not(target_arch = "wasm32"))]
 pub use env_source::EnvSource;
 pub use error::KeyError;
+#[cfg(not(target_arch = "wasm32"))]
+pub use file_source::FileSource;
 pub use id::{KeyId, KeyVersion};
 #[cfg(not(target_arch = "wasm32"))]
 pub use journal_file::JournalFile;
@@ -88,8 +99,8 @@ pub use ring_file::RingFile;
 #[doc(hidden)]
 pub use rotation::reread_journal;
 pub use rotation::{
-    Cause, Failure, Journal, Progress, RecordError, Records, Report, RotationError, RotationJob,
-    Sealer,
+    Cause, Failure, Journal, Progress, RecordError, Records, Report, Rotate, Rotated,
+    RotationError, RotationJob, Sealer,
 };
 pub use sealed_ring::{Opener, RingFileError, RingSeal};
 pub use slot::{KeySlot, UnlockKey};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_core::CryptoRng;
 
-pub use self::parts::{Cause, Journal, Records, Sealer};
+pub use self::parts::{Cause, Journal, Records, Rotate, Rotated, Sealer};
 pub use self::record::reread_journal;
 pub use self::report::{Failure, Progress, RecordError, Report, RotationError};
 use crate::{BatchError, KeyId, KeySource, KeyVersion, SourceError, VersionedKey, batch};
@@ -103,6 +103,34 @@ impl<J: Journal> RotationJob<J> {
         })
     }
 
+    /// Goes on with whatever job is in the journal; `None` if there is none. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError`].
+    pub fn kept(mut journal: J) -> Result<Option<Self>, RotationError> {
+        let kept = journal.load().map_err(RotationError::Journal)?;
+        let state = kept.as_deref().map(State::from_bytes).transpose()?;
+        Ok(state.map(|state| Self {
+            journal,
+            state,
+            failures: Vec::new(),
+            page: PAGE,
+        }))
+    }
+
+    /// The key whose records are rotated.
+    #[must_use]
+    pub fn id(&self) -> &KeyId {
+        &self.state.id
+    }
+
+    /// The version that they are put under.
+    #[must_use]
+    pub fn target(&self) -> KeyVersion {
+        self.state.target
+    }
+
     /// Sets how many records a step does, 64 unless set: 1 to 10,000. What a step has done is noted at its end.
     #[must_use]
     pub fn with_page(mut self, records: usize) -> Self {
@@ -124,8 +152,28 @@ impl<J: Journal> RotationJob<J> {
         sealer: &impl Sealer,
         rng: impl Fn() -> R + Sync,
     ) -> Result<Progress, RotationError> {
+        let turn = Turn {
+            records,
+            keys,
+            sealer,
+            had: Mutex::default(),
+        };
+        self.step_by(&turn, keys, rng)
+    }
+
+    /// [`step`](Self::step) over records that are not held in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`RotationError`]; the next call goes on where this one began.
+    pub fn step_by<R: CryptoRng>(
+        &mut self,
+        records: &impl Rotate,
+        keys: &impl KeySource,
+        rng: impl Fn() -> R + Sync,
+    ) -> Result<Progress, RotationError> {
         if self.state.phase == Phase::Finished {
-            return Ok(self.progress(records));
+            return Ok(self.counted(records.count()));
         }
         let mut next = self.state.clone();
         if next.phase == Phase::Blocked {
@@ -142,25 +190,18 @@ impl<J: Journal> RotationJob<J> {
         if !ascending(after, &names) || names.len() > self.page {
             return Err(RotationError::Records(Arc::new(Unordered)));
         }
-        let turn = Turn {
-            records,
-            keys,
-            sealer,
-            target: &target,
-            had: Mutex::default(),
-        };
-        let outcomes = batch(&names, |name| turn.record(name, &mut rng()));
+        let outcomes = batch(&names, |name| records.rotate(name, &target, &mut rng()));
         for (name, outcome) in names.iter().zip(outcomes) {
             let counts = &mut next.this_pass;
             counts.seen = counts.seen.saturating_add(1);
             let cause = match outcome {
-                Ok(Done::Fine) => continue,
-                Ok(Done::Resealed) => {
+                Ok(Rotated::Fine) => continue,
+                Ok(Rotated::Resealed) => {
                     counts.resealed = counts.resealed.saturating_add(1);
                     next.resealed = next.resealed.saturating_add(1);
                     continue;
                 }
-                Ok(Done::Contended) => {
+                Ok(Rotated::Contended) => {
                     counts.contended = counts.contended.saturating_add(1);
                     continue;
                 }
@@ -180,7 +221,7 @@ impl<J: Journal> RotationJob<J> {
         let saved = self.journal.save(&next.to_bytes());
         saved.map_err(RotationError::Journal)?;
         self.state = next;
-        Ok(self.progress(records))
+        Ok(self.counted(records.count()))
     }
 
     /// Makes steps until the job is finished or a pass ends blocked, and tells after each.
@@ -226,10 +267,16 @@ impl<J: Journal> RotationJob<J> {
     /// How far the job is.
     #[must_use]
     pub fn progress(&self, records: &impl Records) -> Progress {
+        self.counted(records.count())
+    }
+
+    /// The same, where so many records are known to be; as far as the journal says.
+    #[must_use]
+    pub fn counted(&self, total: Option<u64>) -> Progress {
         let report = Report {
             pass: self.state.pass,
             seen: self.state.this_pass.seen,
-            total: records.count(),
+            total,
             resealed: self.state.resealed,
             failed: self.state.this_pass.failed,
         };
@@ -252,43 +299,49 @@ struct Turn<'a, R, K, S> {
     records: &'a R,
     keys: &'a K,
     sealer: &'a S,
-    target: &'a VersionedKey,
     /// Old versions that this step has asked for: a source may be far away.
     had: Mutex<BTreeMap<KeyVersion, VersionedKey>>,
 }
 
-enum Done {
-    /// It needed nothing: it is under the target or a newer version, under another key, or gone.
-    Fine,
-    Resealed,
-    /// Another wrote it each time. The next pass looks again.
-    Contended,
-}
+impl<R: Records, K: KeySource, S: Sealer> Rotate for Turn<'_, R, K, S> {
+    fn list(&self, after: Option<&[u8]>, most: usize) -> Result<Vec<Vec<u8>>, Cause> {
+        self.records.list(after, most)
+    }
 
-impl<R: Records, K: KeySource, S: Sealer> Turn<'_, R, K, S> {
-    fn record(&self, name: &[u8], rng: &mut dyn CryptoRng) -> Result<Done, RecordError> {
+    fn count(&self) -> Option<u64> {
+        self.records.count()
+    }
+
+    fn rotate(
+        &self,
+        name: &[u8],
+        target: &VersionedKey,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Rotated, RecordError> {
         for _ in 0..TRIES {
             let sealed = self.records.get(name).map_err(RecordError::Records)?;
             let Some(old) = sealed else {
-                return Ok(Done::Fine);
+                return Ok(Rotated::Fine);
             };
-            let Some(new) = self.reseal(name, &old, rng)? else {
-                return Ok(Done::Fine);
+            let Some(new) = self.reseal(name, &old, target, rng)? else {
+                return Ok(Rotated::Fine);
             };
             let put = self.records.put_if_unchanged(name, &old, &new);
             if put.map_err(RecordError::Records)? {
-                return Ok(Done::Resealed);
+                return Ok(Rotated::Resealed);
             }
         }
-        Ok(Done::Contended)
+        Ok(Rotated::Contended)
     }
+}
 
-    fn old_key(&self, version: KeyVersion) -> Result<VersionedKey, SourceError> {
+impl<R: Records, K: KeySource, S: Sealer> Turn<'_, R, K, S> {
+    fn old_key(&self, id: &KeyId, version: KeyVersion) -> Result<VersionedKey, SourceError> {
         let mut had = self.had.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = had.get(&version) {
             return Ok(key.clone());
         }
-        let key = self.keys.by_version(self.target.id(), version)?;
+        let key = self.keys.by_version(id, version)?;
         had.insert(version, key.clone());
         Ok(key)
     }
@@ -297,15 +350,15 @@ impl<R: Records, K: KeySource, S: Sealer> Turn<'_, R, K, S> {
         &self,
         name: &[u8],
         old: &[u8],
+        target: &VersionedKey,
         rng: &mut dyn CryptoRng,
     ) -> Result<Option<Vec<u8>>, RecordError> {
-        let target = self.target;
         let key_of = |sealed: &[u8]| self.sealer.key_of(name, sealed);
         let (id, version) = key_of(old).map_err(RecordError::Sealer)?;
         if id != *target.id() || version >= target.version() {
             return Ok(None);
         }
-        let key = self.old_key(version)?;
+        let key = self.old_key(target.id(), version)?;
         let text = self.sealer.open(&key, name, old);
         let text = text.map_err(RecordError::Sealer)?;
         let new = self.sealer.seal(target, name, &text, rng);

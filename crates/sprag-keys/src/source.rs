@@ -10,8 +10,8 @@ use crate::{KeyId, KeyVersion};
 
 /// Where keys are kept under a name and a version. Asking never makes a key.
 ///
-/// Implemented by [`KeyRing`](crate::KeyRing), the environment, and, with their features, the keyring of the system and
-/// HashiCorp Vault.
+/// Implemented by [`KeyRing`](crate::KeyRing), the environment, files of older programs, and, with their features, the keyring of
+/// the system and HashiCorp Vault.
 pub trait KeySource: Send + Sync {
     /// The version to encrypt with.
     ///
@@ -27,6 +27,30 @@ pub trait KeySource: Send + Sync {
     /// [`SourceError`]. [`SourceError::NotFound`] for a version that never was, [`SourceError::Destroyed`] for one that
     /// is gone.
     fn by_version(&self, id: &KeyId, version: KeyVersion) -> Result<VersionedKey, SourceError>;
+}
+
+impl<S: KeySource + ?Sized> KeySource for &S {
+    fn current(&self, id: &KeyId) -> Result<VersionedKey, SourceError> {
+        (**self).current(id)
+    }
+
+    fn by_version(&self, id: &KeyId, version: KeyVersion) -> Result<VersionedKey, SourceError> {
+        (**self).by_version(id, version)
+    }
+}
+
+impl<E: Envelope + ?Sized> Envelope for &E {
+    fn generate(&self) -> Result<DataKey, SourceError> {
+        (**self).generate()
+    }
+
+    fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, SourceError> {
+        (**self).unwrap(wrapped)
+    }
+
+    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>, SourceError> {
+        (**self).wrap(key)
+    }
 }
 
 /// A key with its name and version: 32 bytes, wiped when dropped.
@@ -89,6 +113,16 @@ pub trait Envelope: Send + Sync {
     ///
     /// [`SourceError`]; [`SourceError::Malformed`] for what this service did not wrap, or wrapped in another context.
     fn unwrap(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, SourceError>;
+
+    /// Wraps a key that was made elsewhere, so that [`unwrap`](Self::unwrap) gives it: for what has other recipients as well.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`]; [`SourceError::Unsupported`] unless the service overrides this.
+    fn wrap(&self, key: &[u8; 32]) -> Result<Vec<u8>, SourceError> {
+        let _ = key;
+        Err(SourceError::Unsupported)
+    }
 }
 
 /// A key and its wrapped form.
@@ -126,6 +160,12 @@ impl DataKey {
     pub fn wrapped(&self) -> &[u8] {
         &self.wrapped
     }
+
+    /// The wrapped key alone.
+    #[must_use]
+    pub fn into_wrapped(self) -> Vec<u8> {
+        self.wrapped
+    }
 }
 
 impl fmt::Debug for DataKey {
@@ -159,6 +199,12 @@ pub enum SourceError {
     /// The place where the key is kept refuses us: a token, a signature, a permission.
     #[error("key source refused access")]
     Denied,
+    /// A file of keys can be read by others: `chmod 600` it, and think about who may have read it.
+    #[error("file of keys can be read by others")]
+    Permissions,
+    /// The source cannot do this.
+    #[error("key source cannot do this")]
+    Unsupported,
     /// What was found is not a key of 32 bytes in the form that the source has, or not an answer to what was asked.
     #[error("key source gave something other than a key")]
     Malformed,

@@ -118,6 +118,12 @@ pub(crate) fn read_env(name: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     }
 }
 
+/// A path that an environment variable names; `None` if it is not set or empty.
+pub(crate) fn path_in_env(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(name).filter(|path| !path.is_empty());
+    path.map(PathBuf::from)
+}
+
 /// How long a request to a key service may take.
 #[cfg(any(feature = "vault-kv", feature = "aws-kms"))]
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);

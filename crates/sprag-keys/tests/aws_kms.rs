@@ -115,6 +115,34 @@ fn requests_are_those_that_aws_documents() {
 }
 
 #[test]
+fn a_key_of_ours_is_wrapped_as_aws_documents_and_an_answer_that_shows_it_is_none() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&seen);
+    let server = Server::start(move |request| {
+        heard.lock().unwrap().push(request.clone());
+        Reply::json(200, &json!({"KeyId": "x", "CiphertextBlob": WRAPPED}))
+    });
+    let kms = client(&server.address, "alias/sprag", &[("tenant", "a")]);
+    assert_eq!(kms.wrap(&[0xab; 32]).unwrap(), b"wrapped");
+    let request = seen.lock().unwrap().remove(0);
+    assert_eq!(request.header("x-amz-target"), Some("TrentService.Encrypt"));
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    let context = json!({"tenant": "a"});
+    let expected =
+        json!({"KeyId": "alias/sprag", "Plaintext": PLAINTEXT, "EncryptionContext": context});
+    assert_eq!(body, expected);
+    let long = json!({"CiphertextBlob": "A".repeat(8_196)});
+    let shown = json!({"CiphertextBlob": PLAINTEXT});
+    for answer in [json!({}), json!({"CiphertextBlob": ""}), long, shown] {
+        let (_server, kms) = serving(200, &answer);
+        assert!(
+            matches!(kms.wrap(&[0xab; 32]), Err(SourceError::Malformed)),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
 fn an_answer_that_is_none_is_no_key() {
     let shown = json!({"Plaintext": PLAINTEXT, "CiphertextBlob": PLAINTEXT});
     let answers = [
@@ -220,6 +248,44 @@ fn a_ring_is_opened_by_the_wrapped_key_it_keeps() {
     ring.change_opener(second, &mut rng).unwrap();
     assert!(open(first).is_err());
     assert!(open(second).is_ok());
+}
+
+#[cfg(feature = "vault")]
+#[test]
+#[ignore = "needs Python: cargo xtask ci kms"]
+fn a_blob_is_sealed_and_opened_through_aws_and_through_no_other_key_or_context() {
+    use sprag_keys::EnvelopeKms;
+    use sprag_vault::{Context, DataKey, OpenError, Recipient, Sealing, Unlock, open, seal};
+
+    let (server, user, [one, two]) = moto();
+    let kms = |key: &str, tenant: &str| {
+        let context = [("tenant", tenant)];
+        EnvelopeKms::new(as_user(&server.address, key, &context, user.clone()))
+    };
+    let (mut rng, none) = (ChaCha20Rng::from_seed([1; 32]), Context::none());
+    let (first, second) = (kms(&one, "a"), kms(&two, "a"));
+
+    // With a key that AWS made.
+    let (key, wrapped) = first.generate().unwrap();
+    let to = [Recipient::wrapped(&one, &wrapped)];
+    let made = seal(b"hello", &Sealing::new(&key, &to), &mut rng).unwrap();
+    // With a key of ours, which two keys of AWS wrap.
+    let key = DataKey::generate(&mut rng);
+    let to = [Recipient::kms(&one, &first), Recipient::kms(&two, &second)];
+    let ours = seal(b"hello", &Sealing::new(&key, &to), &mut rng).unwrap();
+
+    for blob in [&made, &ours] {
+        let unlock = Unlock::new().kms(&one, &first);
+        assert_eq!(*open(blob, &unlock, &none).unwrap(), *b"hello");
+        for stranger in [kms(&one, "b"), kms(&two, "a")] {
+            let unlock = Unlock::new().kms(&one, &stranger);
+            assert_eq!(open(blob, &unlock, &none), Err(OpenError::WrongKey));
+        }
+    }
+    let unlock = Unlock::new().kms(&two, &second);
+    assert_eq!(*open(&ours, &unlock, &none).unwrap(), *b"hello");
+    drop(server);
+    assert_eq!(open(&ours, &unlock, &none), Err(OpenError::Unavailable));
 }
 
 #[test]

@@ -284,6 +284,44 @@ fn a_key_lives_and_dies_in_a_real_server() {
     assert!(matches!(denied, Err(SourceError::Denied)), "{denied:?}");
 }
 
+/// A blob whose key is wrapped under a version of a key of the server: it opens until that version is destroyed.
+#[cfg(feature = "vault")]
+fn blob_story(kv: &VaultKv, id: &KeyId) {
+    use sprag_keys::SourceKms;
+    use sprag_vault::{Context, DataKey, OpenError, Recipient, Sealing, Unlock, open, seal};
+
+    kv.create(id, &mut rng(1)).unwrap();
+    let kms = SourceKms::new(kv, || rng(2));
+    let key = DataKey::generate(&mut rng(3));
+    let (name, none) = (id.as_str(), Context::none());
+    let to = [Recipient::kms(name, &kms)];
+    let blob = seal(b"hello", &Sealing::new(&key, &to), &mut rng(4)).unwrap();
+    let unlock = Unlock::new().kms(name, &kms);
+    assert_eq!(*open(&blob, &unlock, &none).unwrap(), *b"hello");
+    let elsewhere = Unlock::new().kms("another", &kms);
+    assert_eq!(open(&blob, &elsewhere, &none), Err(OpenError::WrongKey));
+
+    kv.rotate(id, &mut rng(5)).unwrap();
+    assert_eq!(*open(&blob, &unlock, &none).unwrap(), *b"hello");
+    kv.destroy(id, version(1)).unwrap();
+    assert_eq!(open(&blob, &unlock, &none), Err(OpenError::WrongKey));
+}
+
+#[cfg(feature = "vault")]
+#[test]
+fn a_blob_opens_as_long_as_its_version_is_kept() {
+    let (_server, vault) = documented();
+    blob_story(&vault, &id("main"));
+}
+
+#[cfg(feature = "vault")]
+#[test]
+#[ignore = "needs a server: cargo xtask ci kms"]
+fn a_blob_opens_as_long_as_a_real_server_keeps_its_version() {
+    let server = server::Python::start("bao");
+    blob_story(&client(&server.address, "root"), &id("main"));
+}
+
 #[test]
 #[ignore = "needs a server: cargo xtask ci kms"]
 fn a_real_server_is_spoken_to_through_tls_if_its_authority_is_trusted() {

@@ -12,7 +12,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sprag-wire", &["sprag-crypto"]),
     ("sprag-x3dh", &["sprag-crypto", "sprag-wire"]),
     ("sprag-ratchet", &["sprag-crypto", "sprag-wire"]),
-    ("sprag-keys", &["sprag-crypto"]),
+    // Keys know the vault behind a feature, as what they are for; the vault does not know where keys are.
+    ("sprag-keys", &["sprag-crypto", "sprag-vault"]),
     ("sprag-vault", &["sprag-crypto"]),
     ("sprag-store", &["sprag-crypto", "sprag-keys"]),
     (
@@ -38,7 +39,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sprag-session",
         ],
     ),
-    ("sprag-cli", &["sprag", "sprag-directory", "sprag-vault"]),
+    (
+        "sprag-cli",
+        &["sprag", "sprag-directory", "sprag-keys", "sprag-vault"],
+    ),
 ];
 
 /// Foreign crates with the only crates of ours that may depend on them. Tests and benches are free.

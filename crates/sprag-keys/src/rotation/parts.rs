@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
+use super::RecordError;
 use crate::{KeyId, KeyVersion, VersionedKey};
 
 /// A failure of the place that records are in, or of the sealing.
@@ -75,6 +76,47 @@ pub trait Sealer: Sync {
         plaintext: &[u8],
         rng: &mut dyn CryptoRng,
     ) -> Result<Vec<u8>, Cause>;
+}
+
+/// Records that are not held in memory: large files, say. Whoever keeps them does all that is to be done with one; where they are
+/// small, [`Records`] and a [`Sealer`] are less to write. Called from several threads at once.
+pub trait Rotate: Sync {
+    /// As [`Records::list`].
+    ///
+    /// # Errors
+    ///
+    /// Any; the job stops where it is and can go on later.
+    fn list(&self, after: Option<&[u8]>, most: usize) -> Result<Vec<Vec<u8>>, Cause>;
+
+    /// Puts a record under `target` if it is under an older version of this key: in one step and for good, if the record is still
+    /// what was read, and after what was sealed anew was opened and compared.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`]; counted against this record, which is as it was, or done.
+    fn rotate(
+        &self,
+        name: &[u8],
+        target: &VersionedKey,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Rotated, RecordError>;
+
+    /// How many records there are, for showing progress, if that is cheap to know.
+    fn count(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rotated {
+    /// It needed nothing: it is under the target or a newer version, under another key, or gone.
+    Fine,
+    /// It is under the target now.
+    Resealed,
+    /// Another wrote it meanwhile. The next pass looks again.
+    Contended,
 }
 
 /// Where the state of a job is kept between two steps, and over a death of the process: one small value that is replaced
