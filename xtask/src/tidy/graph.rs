@@ -9,6 +9,8 @@ use crate::metadata::{Metadata, Package};
 /// `sprag-ratchet` do not know each other. A new arrow is a decision: it belongs in `ARCHITECTURE.md` as well.
 const ARROWS: &[(&str, &[&str])] = &[
     ("sprag-crypto", &[]),
+    ("sprag-search", &[]),
+    ("sprag-redact", &[]),
     ("sprag-wire", &["sprag-crypto"]),
     ("sprag-x3dh", &["sprag-crypto", "sprag-wire"]),
     ("sprag-ratchet", &["sprag-crypto", "sprag-wire"]),
@@ -37,11 +39,20 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sprag-keys",
             "sprag-store",
             "sprag-session",
+            "sprag-search",
+            "sprag-redact",
         ],
     ),
     (
         "sprag-cli",
-        &["sprag", "sprag-directory", "sprag-keys", "sprag-vault"],
+        &[
+            "sprag",
+            "sprag-directory",
+            "sprag-keys",
+            "sprag-vault",
+            "sprag-search",
+            "sprag-redact",
+        ],
     ),
 ];
 

@@ -26,6 +26,8 @@ const RULES: &[Rule] = &[
             "sprag-ratchet",
             "sprag-session",
             "sprag-vault",
+            "sprag-search",
+            "sprag-redact",
         ],
         modules: &["fs", "net", "time", "thread", "env", "process", "os"],
         only_in: &[],
