@@ -559,6 +559,7 @@ impl Device {
         if removed && now.devices().iter().any(|entry| self.is_me(entry)) {
             let hash = Zeroizing::new(now.hash().as_bytes().to_vec());
             rows.put(tables::announced_list(), hash);
+            crate::memory::spaces::note_removal(rows, now.epoch())?;
             want_renewal(rows)?;
         }
         // What was signed on top of another list is signed anew on top of this one.

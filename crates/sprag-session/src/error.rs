@@ -4,6 +4,8 @@ use sprag_store::StoreError;
 use sprag_wire::{BadContent, DecodeError};
 use sprag_x3dh::HandshakeError;
 
+use crate::memory::LogError;
+
 /// The errors of the protocol ("The protocol", §11), exactly as they are told apart there.
 ///
 /// Each leaves the state as it was, except [`ProtocolError::BadContent`]: there the session has advanced.
@@ -143,6 +145,9 @@ pub enum StepError {
     /// The link request of this device came to its end before the keys of the account were there: forget its store.
     #[error("the link request has expired")]
     LinkExpired,
+    /// What a call says of memories, or what a log of them is, is refused; nothing was changed.
+    #[error(transparent)]
+    Log(LogError),
     /// An invariant of this library is broken; please report it.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -165,6 +170,12 @@ from_refusal!(
     sprag_crypto::InvalidKey,
     sprag_crypto::BadSignature
 );
+
+impl From<LogError> for StepError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
 
 impl From<StoreError> for StepError {
     fn from(error: StoreError) -> Self {

@@ -5,6 +5,7 @@ use sprag_wire::{DeviceAddress, UserId};
 
 use crate::codec::{Reader, Writer};
 use crate::error::{ProtocolError, StepError};
+use crate::memory::{LogError, Space};
 use crate::outgoing::MessageId;
 use crate::own::{Counters, Device};
 use crate::task::{TaskId, read_address, read_user, write_address};
@@ -195,6 +196,38 @@ pub enum Event {
         /// The device that sent them.
         from: DeviceAddress,
     },
+    /// What the server has of a space of memories was refused: an older state, one that no listed device signed, another
+    /// branch than the one seen, or one of which a part is missing. What this device has stays, and is put again.
+    #[non_exhaustive]
+    MemoryRefused {
+        /// The space.
+        space: Space,
+        /// Why.
+        error: LogError,
+    },
+    /// Two devices wrote one revision of a record without knowing of each other. One of the writes counts; the other one,
+    /// which this tells of, is kept (`lost_writes`).
+    #[non_exhaustive]
+    MemoryConflict {
+        /// The space.
+        space: Space,
+        /// Id of the record.
+        record: Vec<u8>,
+        /// The device whose write lost.
+        device: u32,
+    },
+    /// The server lacked the newest state of a space, and is given it again.
+    #[non_exhaustive]
+    MemoryRefilled {
+        /// The space.
+        space: Space,
+    },
+    /// Records that were erased are so now: no listed device holds anything any more that opens them.
+    #[non_exhaustive]
+    MemoryErased {
+        /// How many.
+        count: u32,
+    },
     /// The clock of this machine jumped, by more than 30 days forward or a day back. Until it is right again, confirmed
     /// (`confirm_time`) or has run steadily for 30 days, nothing is deleted for its age.
     #[non_exhaustive]
@@ -259,6 +292,8 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             | Event::ListRefused { .. }
             | Event::OwnListForked { .. }
             | Event::ShareRefused { .. }
+            | Event::MemoryRefused { .. }
+            | Event::MemoryRefilled { .. }
     );
     let mut writer = Writer::new(VERSION, 300);
     match event {
@@ -325,6 +360,23 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
         Event::AnchorAway => writer.u8(41),
         Event::AnchorBack => writer.u8(42),
         Event::ClockJumped { last, now } => writer.u8(30).u64(*last).u64(*now),
+        Event::MemoryRefused { space, error } => {
+            write_space(writer.u8(50), space);
+            writer.u8(log_error_number(*error))
+        }
+        Event::MemoryConflict {
+            space,
+            record,
+            device,
+        } => {
+            write_space(writer.u8(51), space);
+            writer.block(record).u32(*device)
+        }
+        Event::MemoryRefilled { space } => {
+            write_space(writer.u8(52), space);
+            &mut writer
+        }
+        Event::MemoryErased { count } => writer.u8(53).u32(*count),
     };
     let bytes = writer.finish();
     let last = tables::sequence(tables::EVENTS, Counters::load(rows)?.event);
@@ -436,10 +488,59 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         45 => Event::Restored {
             device: reader.u32()?,
         },
+        50 => Event::MemoryRefused {
+            space: read_space(&mut reader)?,
+            error: {
+                let number = reader.u8()?;
+                let error = LOG_ERRORS.get(usize::from(number)).copied();
+                error.ok_or_else(|| reader.damaged())?
+            },
+        },
+        51 => Event::MemoryConflict {
+            space: read_space(&mut reader)?,
+            record: reader.block()?.to_vec(),
+            device: reader.u32()?,
+        },
+        52 => Event::MemoryRefilled {
+            space: read_space(&mut reader)?,
+        },
+        53 => Event::MemoryErased {
+            count: reader.u32()?,
+        },
         _ => return Err(reader.damaged()),
     };
     reader.finish()?;
     Ok(event)
+}
+
+/// Every error of logs with the number that it is stored under. Append only.
+const LOG_ERRORS: [LogError; 10] = [
+    LogError::BadInput,
+    LogError::Damaged,
+    LogError::NotYet,
+    LogError::Stale,
+    LogError::Forked,
+    LogError::UnlistedDevice,
+    LogError::BadSignature,
+    LogError::TooLarge,
+    LogError::Erased,
+    LogError::Missing,
+];
+
+fn log_error_number(error: LogError) -> u8 {
+    let place = LOG_ERRORS.iter().position(|other| *other == error);
+    place
+        .and_then(|place| u8::try_from(place).ok())
+        .unwrap_or(u8::MAX)
+}
+
+fn write_space(writer: &mut Writer, space: &Space) {
+    writer.block(space.listed_as().as_bytes());
+}
+
+fn read_space(reader: &mut Reader<'_>) -> Result<Space, StoreError> {
+    let space = Space::of_listed_bytes(reader.block()?);
+    space.map_err(|_| reader.damaged())
 }
 
 fn sign_number(sign: Rollback) -> u8 {

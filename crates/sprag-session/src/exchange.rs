@@ -28,8 +28,11 @@ pub enum Failure {
     Full(u64),
     /// The server refused, with a code of its own. The task waits until the application says `retry`.
     Refused(u32),
-    /// The server holds a newer list than the one that our lists follow.
+    /// The server holds a newer list than the one that our lists follow; or another object than the one expected, which
+    /// is given.
     Conflict(Vec<u8>),
+    /// The server does not have the blob that was asked for.
+    NoSuchBlob,
 }
 
 /// What a server does not know although it has shown it is asked for again after this long: ten minutes.
@@ -50,7 +53,12 @@ impl Device {
             return Ok(());
         };
         match &task.kind {
-            Kind::FetchDevices { .. } | Kind::FetchBundles { .. } => return Ok(()),
+            Kind::FetchDevices { .. }
+            | Kind::FetchBundles { .. }
+            | Kind::PutObject { .. }
+            | Kind::GetObject { .. }
+            | Kind::GetBlob { .. } => return Ok(()),
+            Kind::PutBlob { .. } | Kind::DropBlob { .. } => self.blob_done(rows, &task.kind)?,
             Kind::Deliver { sequence, copy, .. } => receipts::handed_over(rows, *sequence, *copy)?,
             Kind::PublishDevices { from } => {
                 if !self.lists_published(rows, id, *from)? {
@@ -123,6 +131,15 @@ impl Device {
             }
             Failure::Conflict(list) if matches!(task.kind, Kind::PublishDevices { .. }) => {
                 self.list_conflict(rows, env, id, task, list)?;
+            }
+            Failure::Conflict(object) if let Kind::PutObject { space } = task.kind => {
+                self.put_conflicts(rows, env, id, space, object)?;
+            }
+            Failure::NoSuchBlob => {
+                if let Kind::GetBlob { name } = &task.kind {
+                    self.blob_is_missing(rows, name)?;
+                    task.delete(rows, id);
+                }
             }
             Failure::Conflict(list) => {
                 self.newer_list_came(rows, id, &task.kind, list)?;
@@ -220,7 +237,7 @@ impl Device {
         let user = match kind {
             Kind::Deliver { to, .. } => to.user(),
             Kind::FetchDevices { user, .. } | Kind::FetchBundles { user, .. } => user,
-            Kind::PublishPreKeys(_) | Kind::PublishDevices { .. } => self.address.user(),
+            _ => self.address.user(),
         };
         match self.learn_from_server(rows, &user.clone(), frame) {
             // A server that went back shows an older one.

@@ -36,6 +36,7 @@ impl Device {
         self.settle_links(rows, env)?;
         self.share_with_holders(rows, env)?;
         self.make_due_generation(rows, env)?;
+        self.go_on_with_memories(rows, env)?;
         self.announce_list(rows, env)?;
         self.go_on_without_lists(rows, env)
     }

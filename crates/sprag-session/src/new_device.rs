@@ -18,7 +18,27 @@ use crate::rollback::{Guarded, jump_numbers};
 use crate::{chunks, tables};
 
 /// Tables of which a new device keeps all rows: what was received and not acknowledged, and events.
-pub const KEPT_TABLES: [u8; 2] = [tables::INBOX, tables::EVENTS];
+pub const KEPT_TABLES: [u8; 18] = [
+    tables::INBOX,
+    tables::EVENTS,
+    // Memories: they are sealed under keys of the account.
+    0x60,
+    0x61,
+    0x62,
+    0x63,
+    0x64,
+    0x65,
+    0x66,
+    0x67,
+    0x68,
+    0x69,
+    0x6a,
+    0x6b,
+    0x6c,
+    0x6d,
+    0x6e,
+    0x6f,
+];
 
 /// Ids in one event: it stays a row.
 const IDS: usize = 100;

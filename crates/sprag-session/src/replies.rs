@@ -49,7 +49,8 @@ impl Device {
             _ => self.address.user().clone(),
         };
         let before = self.user(rows, &asked_of)?.map(|user| user.newest);
-        let outcome = if reply.len() > MAX_REPLY {
+        let is_blob = matches!(task.kind, Kind::GetBlob { .. });
+        let outcome = if reply.len() > MAX_REPLY && !is_blob {
             Err(StepError::Protocol(ProtocolError::Malformed))
         } else {
             match &task.kind {
@@ -65,7 +66,12 @@ impl Device {
                 Kind::PublishPreKeys(plan) => {
                     self.pre_key_state_came(rows, env, (id, &task, plan), reply)
                 }
-                Kind::Deliver { .. } => Err(StepError::Protocol(ProtocolError::BadInput)),
+                Kind::PutObject { space } => self.put_answered(rows, env, id, *space, reply),
+                Kind::GetObject { space } => self.get_answered(rows, env, id, *space, reply),
+                Kind::GetBlob { name } => self.blob_came(rows, env, name, reply),
+                Kind::Deliver { .. } | Kind::PutBlob { .. } | Kind::DropBlob { .. } => {
+                    Err(StepError::Protocol(ProtocolError::BadInput))
+                }
             }
         };
         self.note_list(rows, env.now, &asked_of, before.as_ref())?;
@@ -76,7 +82,7 @@ impl Device {
                     Kind::PublishDevices { .. } if stays => {}
                     // Its marker is gone already, or that of a fetch that follows from it.
                     Kind::FetchBundles { .. } | Kind::FetchDevices { .. } => task.end(rows, id),
-                    Kind::Deliver { .. } | Kind::PublishDevices { .. } => task.delete(rows, id),
+                    _ => task.delete(rows, id),
                 }
                 Ok(Ok(()))
             }
@@ -111,6 +117,9 @@ impl Device {
                 ProtocolError::UntrustedIdentity | ProtocolError::ForkedList,
             ) => task.parked = true,
             (Kind::FetchBundles { .. } | Kind::FetchDevices { .. }, _) => {
+                task.not_before = env.now.saturating_add(ASK_AGAIN_MS);
+            }
+            (Kind::PutObject { .. } | Kind::GetObject { .. } | Kind::GetBlob { .. }, _) => {
                 task.not_before = env.now.saturating_add(ASK_AGAIN_MS);
             }
             _ => return,

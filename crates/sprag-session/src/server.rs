@@ -209,6 +209,7 @@ impl Device {
             copies: 0,
         }
         .save(rows, self);
+        self.give_memories_back(rows, env)?;
         self.deliver_again(rows, env)
     }
 

@@ -48,6 +48,20 @@
 //! | `53` | place | event of the protocol, for a report |
 //! | `54` | *user* | sending waits for this user's list, which nothing had brought for a day |
 //! | `55` | *device*, salt | frame that carried our newest list |
+//! | `60` | space | a space of memories: its names, tag and flags, what is under way |
+//! | `61` | space, record | what the key log says of a record |
+//! | `62` | *blob*, chunk | a blob that is held: what of, then its bytes |
+//! | `63` | space, record | written here and not yet in a head of the server |
+//! | `64` | space, record, chunk | what the search index says of a record |
+//! | `65` | space, record | changed by another device, and not yet in the index |
+//! | `66` | kind, blob | a blob to be put, got or dropped |
+//! | `67` `68` `69` | space, chunk | sealed head: the newest; ours that is under way; one whose segments are being got |
+//! | `6a` | part | what holds for all spaces |
+//! | `6b` | space, record | erased, and not yet everywhere |
+//! | `6c` | space | has something to be done |
+//! | `6d` | space, blob | to be dropped at the server once it has our next head |
+//! | `6e` | space, record, blob | a write that lost against another of the same revision |
+//! | `6f` | *space* | its number |
 //!
 //! Names in *italics* are blinded by the store.
 
@@ -449,4 +463,75 @@ pub(crate) const RING: u8 = 0x53;
 /// A place in the ring of protocol events.
 pub(crate) fn ring_place(place: u16) -> RowName {
     RowName::plain(RING, place.to_be_bytes().to_vec())
+}
+
+/// The number of a space, and what follows it.
+fn of_space(table: u8, space: u32, rest: &[u8]) -> RowName {
+    RowName::plain(table, join(&[&space.to_be_bytes(), rest]))
+}
+
+pub(crate) const SPACES: u8 = 0x60;
+
+pub(crate) fn space(number: u32) -> RowName {
+    of_space(SPACES, number, &[])
+}
+
+/// The number of the space whose head has this name.
+pub(crate) fn space_number(head: &[u8; 32]) -> RowName {
+    RowName::owned(0x6f, head.to_vec(), Vec::new())
+}
+
+/// What the key log says of a record; of all of a space without one.
+pub(crate) fn log_entry(space: u32, record: &[u8]) -> RowName {
+    of_space(0x61, space, record)
+}
+
+pub(crate) fn blob(name: &[u8; 32]) -> RowName {
+    RowName::owned(0x62, name.to_vec(), Vec::new())
+}
+
+pub(crate) fn unpublished(space: u32, record: &[u8]) -> RowName {
+    of_space(0x63, space, record)
+}
+
+pub(crate) fn index_row(space: u32, record: &[u8]) -> RowName {
+    of_space(0x64, space, record)
+}
+
+pub(crate) fn unindexed(space: u32, record: &[u8]) -> RowName {
+    of_space(0x65, space, record)
+}
+
+pub(crate) const BLOB_WORK: u8 = 0x66;
+
+pub(crate) fn blob_work(kind: u8, name: &[u8]) -> RowName {
+    RowName::plain(BLOB_WORK, join(&[&[kind], name]))
+}
+
+pub(crate) const HEADS: u8 = 0x67;
+pub(crate) const HEADS_OUT: u8 = 0x68;
+pub(crate) const HEADS_IN: u8 = 0x69;
+
+pub(crate) fn memory_state(part: u8, rest: &[u8]) -> RowName {
+    RowName::plain(0x6a, join(&[&[part], rest]))
+}
+
+pub(crate) const ERASES: u8 = 0x6b;
+
+pub(crate) fn erase(space: u32, record: &[u8]) -> RowName {
+    of_space(ERASES, space, record)
+}
+
+pub(crate) const BUSY_SPACES: u8 = 0x6c;
+
+pub(crate) fn busy_space(space: u32) -> RowName {
+    of_space(BUSY_SPACES, space, &[])
+}
+
+pub(crate) fn drop_later(space: u32, blob: &[u8]) -> RowName {
+    of_space(0x6d, space, blob)
+}
+
+pub(crate) fn lost_write(space: u32, rest: &[u8]) -> RowName {
+    of_space(0x6e, space, rest)
 }

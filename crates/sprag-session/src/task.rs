@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
+use crate::memory::blobs;
 use crate::own::{Counters, Device};
 use crate::prekeys::{self, UploadPlan};
 use crate::{chunks, inbox, tables};
@@ -98,6 +99,50 @@ pub enum Task {
         /// `Lists`.
         lists: Vec<u8>,
     },
+    /// Change a small object by compare and swap. The reply goes to `supply`; a tag that is not the one expected is
+    /// `failed` with `Conflict` and the object that there is.
+    #[non_exhaustive]
+    PutObject {
+        /// Names the task.
+        id: TaskId,
+        /// An `Object`: its name, the tag expected (none: there is none yet) and a value of at most 64 KiB.
+        object: Vec<u8>,
+    },
+    /// Ask for a small object. The reply goes to `supply`: the `Object`; without value if its tag is the one that was
+    /// sent; without tag and value if there is none.
+    #[non_exhaustive]
+    GetObject {
+        /// Names the task.
+        id: TaskId,
+        /// An `Object`: its name, and the tag of what is known.
+        object: Vec<u8>,
+    },
+    /// Keep a blob. No reply: `done`, or `failed`.
+    #[non_exhaustive]
+    PutBlob {
+        /// Names the task.
+        id: TaskId,
+        /// SHA-256 of the bytes, by which it is asked for.
+        name: [u8; 32],
+        /// At most 64 MiB.
+        bytes: Vec<u8>,
+    },
+    /// Ask for a blob. Its bytes go to `supply`; one that is not there is `failed` with `NoSuchBlob`.
+    #[non_exhaustive]
+    GetBlob {
+        /// Names the task.
+        id: TaskId,
+        /// SHA-256 of the bytes.
+        name: [u8; 32],
+    },
+    /// Keep a blob no longer. No reply: `done`, also if there is none.
+    #[non_exhaustive]
+    DropBlob {
+        /// Names the task.
+        id: TaskId,
+        /// SHA-256 of the bytes.
+        name: [u8; 32],
+    },
 }
 
 impl Task {
@@ -109,7 +154,12 @@ impl Task {
             | Self::FetchDevices { id, .. }
             | Self::FetchBundles { id, .. }
             | Self::PublishPreKeys { id, .. }
-            | Self::PublishDevices { id, .. } => *id,
+            | Self::PublishDevices { id, .. }
+            | Self::PutObject { id, .. }
+            | Self::GetObject { id, .. }
+            | Self::PutBlob { id, .. }
+            | Self::GetBlob { id, .. }
+            | Self::DropBlob { id, .. } => *id,
         }
     }
 }
@@ -146,6 +196,24 @@ pub(crate) enum Kind {
     PublishPreKeys(UploadPlan),
     PublishDevices {
         from: u64,
+    },
+    /// The head of a space that is under way.
+    PutObject {
+        space: u32,
+    },
+    GetObject {
+        space: u32,
+    },
+    /// A blob that is held, of so many bytes.
+    PutBlob {
+        name: [u8; 32],
+        length: u32,
+    },
+    GetBlob {
+        name: [u8; 32],
+    },
+    DropBlob {
+        name: [u8; 32],
     },
 }
 
@@ -212,6 +280,22 @@ impl StoredTask {
             5 => Kind::PublishDevices {
                 from: reader.u64()?,
             },
+            6 => Kind::PutObject {
+                space: reader.u32()?,
+            },
+            7 => Kind::GetObject {
+                space: reader.u32()?,
+            },
+            8 => Kind::PutBlob {
+                name: reader.array()?,
+                length: reader.u32()?,
+            },
+            9 => Kind::GetBlob {
+                name: reader.array()?,
+            },
+            10 => Kind::DropBlob {
+                name: reader.array()?,
+            },
             _ => return Err(reader.damaged()),
         };
         reader.finish()?;
@@ -263,6 +347,21 @@ impl StoredTask {
             }
             Kind::PublishDevices { from } => {
                 writer.u8(5).u64(*from);
+            }
+            Kind::PutObject { space } => {
+                writer.u8(6).u32(*space);
+            }
+            Kind::GetObject { space } => {
+                writer.u8(7).u32(*space);
+            }
+            Kind::PutBlob { name, length } => {
+                writer.u8(8).fixed(name).u32(*length);
+            }
+            Kind::GetBlob { name } => {
+                writer.u8(9).fixed(name);
+            }
+            Kind::DropBlob { name } => {
+                writer.u8(10).fixed(name);
             }
         }
         rows.put(tables::sequence(tables::TASKS, id.get()), writer.finish());
@@ -361,9 +460,11 @@ impl Device {
             }
             match (suffix.try_into(), Self::due(value, now)) {
                 (Ok(id), Ok(Some(task))) => {
-                    if let Kind::Deliver { length, .. } = &task.kind {
-                        bytes += *length as usize;
-                    }
+                    bytes += match &task.kind {
+                        Kind::Deliver { length, .. } => *length as usize,
+                        Kind::PutBlob { length, .. } => *length as usize,
+                        _ => 0,
+                    };
                     due.push((TaskId(u64::from_be_bytes(id)), task));
                 }
                 (_, Err(error)) => failed = Err(error),
@@ -446,6 +547,23 @@ impl Device {
                 id,
                 lists: Lists::new(self.lists_to_publish(rows, id, *from)?).encode(),
             },
+            Kind::PutObject { space } => Task::PutObject {
+                id,
+                object: self.head_to_put(rows, *space)?.encode(),
+            },
+            Kind::GetObject { space } => Task::GetObject {
+                id,
+                object: self.head_to_get(rows, *space)?.encode(),
+            },
+            Kind::PutBlob { name, .. } => Task::PutBlob {
+                id,
+                name: *name,
+                bytes: blobs::get(rows, name)?
+                    .ok_or(StoreError::Damaged("blob is missing"))?
+                    .to_vec(),
+            },
+            Kind::GetBlob { name } => Task::GetBlob { id, name: *name },
+            Kind::DropBlob { name } => Task::DropBlob { id, name: *name },
         })
     }
 

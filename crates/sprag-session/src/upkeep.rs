@@ -241,6 +241,9 @@ impl Device {
         upkept.rotated = self.rotate_if_due(rows, env, settings.rotate_ms)?;
         upkept.asked = self.ask_state_if_due(rows, env)?;
         self.send_requests(rows, env)?;
+        if !self.is_waiting(rows)? && self.check_own_listed(rows).is_ok() {
+            self.maintain_memories(rows, env)?;
+        }
         let wanted = renewal_wanted(rows)?;
         upkept.renewal = (renew || wanted > 0).then_some(wanted);
         Ok(upkept)
@@ -274,6 +277,7 @@ impl Device {
         upkeep.save(rows);
         if renewal_wanted(rows)? == renewal {
             rows.delete(tables::own(tables::OWN_RENEWAL));
+            self.memories_renewed(rows)?;
         }
         Ok(())
     }

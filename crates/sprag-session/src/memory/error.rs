@@ -25,6 +25,12 @@ pub enum LogError {
     /// Its signature does not hold.
     #[error("object carries a wrong signature")]
     BadSignature,
+    /// The record was erased: it never comes back.
+    #[error("record was erased")]
+    Erased,
+    /// A part of the log is not at the server.
+    #[error("part of the log is missing at the server")]
+    Missing,
     /// It does not fit: more segments than a head names, or more records than a segment holds. Compact first.
     #[error("object is too large")]
     TooLarge,

@@ -164,6 +164,16 @@ impl Head {
         })
     }
 
+    /// Takes over what another branch of the same log says: the higher counters count, so that whoever saw either of
+    /// them takes what follows.
+    pub(crate) fn join(&mut self, other: &Self) {
+        for (device, writer) in &other.writers {
+            let ours = self.writers.entry(*device).or_insert(*writer);
+            ours.counter = ours.counter.max(writer.counter);
+            ours.holds = ours.holds.max(writer.holds);
+        }
+    }
+
     /// The counters of all who ever wrote.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<u32, u64> {

@@ -5,7 +5,7 @@ use std::fmt;
 use sprag_crypto::{SealKey, hkdf, hmac, labels, put_lp};
 use zeroize::Zeroizing;
 
-use super::space::Space;
+use super::space::{RecordId, Space, SpaceKind};
 use crate::shares::Generation;
 
 /// The name of an object at a server: 32 bytes that say nothing.
@@ -33,10 +33,19 @@ impl NamesKey {
         self.name(b"root", &[])
     }
 
-    /// The head of a space.
+    /// The head of a space; that of the root is [`root`](Self::root).
     #[must_use]
     pub fn head(&self, space: &Space) -> ObjectName {
+        if space.kind() == SpaceKind::Root {
+            return self.root();
+        }
         self.name(b"head", &space.parts())
+    }
+
+    /// Names a record in rows at rest: 16 bytes.
+    pub(crate) fn record(&self, head: &ObjectName, id: &RecordId) -> [u8; 16] {
+        let name = self.name(b"record", &[head, id.as_bytes()]);
+        name.first_chunk().copied().unwrap_or_default()
     }
 
     fn name(&self, what: &[u8], parts: &[&[u8]]) -> ObjectName {
@@ -86,7 +95,6 @@ pub fn generation_id(generation: &Generation) -> [u8; 8] {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::SpaceKind;
     use super::*;
 
     #[test]

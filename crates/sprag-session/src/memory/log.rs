@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::segment::{Entry, MAX_ENTRIES, RecordState, Segment};
+use super::segment::{Entry, MAX_ENTRIES, Segment};
 use super::space::RecordId;
 
 /// What merging an entry did.
@@ -29,16 +29,32 @@ pub struct KeyLog(BTreeMap<RecordId, Entry>);
 
 /// By what entries of one record are told apart: an erase beats everything, then the higher revision, then the higher
 /// device; the rest only makes the order total.
-fn rank(entry: &Entry) -> (bool, u64, u32, (u8, [u8; 32]), u64, &str) {
-    let erased = matches!(entry.state, RecordState::Erased);
+fn rank(entry: &Entry) -> (bool, u64, u32, (u8, (u64, u32), [u8; 32]), u64, &str) {
     (
-        erased,
+        entry.state.is_erased(),
         entry.revision,
         entry.device,
         entry.state.rank(),
         entry.at,
         &entry.agent,
     )
+}
+
+/// What merging an entry with what is known of its record does.
+pub(super) fn judge(known: Option<&Entry>, entry: &Entry) -> Merged {
+    let Some(known) = known else {
+        return Merged::New;
+    };
+    if known == entry {
+        return Merged::Same;
+    }
+    let same_revision = known.revision == entry.revision;
+    match (rank(known) < rank(entry), same_revision) {
+        (true, false) => Merged::Newer(known.clone()),
+        (true, true) => Merged::Won(known.clone()),
+        (false, false) => Merged::Older,
+        (false, true) => Merged::Lost,
+    }
 }
 
 impl KeyLog {
@@ -59,27 +75,18 @@ impl KeyLog {
     pub fn next_revision(&self, id: &RecordId) -> Option<u64> {
         match self.0.get(id) {
             None => Some(1),
-            Some(entry) if matches!(entry.state, RecordState::Erased) => None,
+            Some(entry) if entry.state.is_erased() => None,
             Some(entry) => entry.revision.checked_add(1),
         }
     }
 
     /// Merges one entry: last writer by (revision, device), but an erase wins over every other write, for good.
     pub fn merge(&mut self, id: &RecordId, entry: &Entry) -> Merged {
-        let Some(known) = self.0.get_mut(id) else {
+        let merged = judge(self.0.get(id), entry);
+        if matches!(merged, Merged::New | Merged::Newer(_) | Merged::Won(_)) {
             self.0.insert(id.clone(), entry.clone());
-            return Merged::New;
-        };
-        if known == entry {
-            return Merged::Same;
         }
-        let same_revision = known.revision == entry.revision;
-        match (rank(known) < rank(entry), same_revision) {
-            (true, false) => Merged::Newer(std::mem::replace(known, entry.clone())),
-            (true, true) => Merged::Won(std::mem::replace(known, entry.clone())),
-            (false, false) => Merged::Older,
-            (false, true) => Merged::Lost,
-        }
+        merged
     }
 
     /// Merges all entries of a segment, in their order.
@@ -112,11 +119,12 @@ impl KeyLog {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::RecordState;
     use super::super::segment::tests::id;
     use super::*;
 
     fn live(revision: u64, device: u32, byte: u8) -> Entry {
-        let state = RecordState::live([byte; 32], [byte; 32], 1);
+        let state = RecordState::live([byte; 32], [byte; 32], 1, false);
         Entry::new(revision, device, 5, "", state).unwrap()
     }
 
@@ -147,7 +155,7 @@ mod tests {
         let mut log = KeyLog::default();
         let a = id("a");
         log.merge(&a, &live(9, 9, 1));
-        let erased = dead(2, 1, RecordState::Erased);
+        let erased = dead(2, 1, RecordState::erased((1, 1)));
         assert_eq!(log.merge(&a, &erased), Merged::Newer(live(9, 9, 1)));
         assert_eq!(log.merge(&a, &live(50, 9, 2)), Merged::Older);
         assert_eq!(log.get(&a), Some(&erased));
@@ -170,9 +178,9 @@ mod tests {
 
     fn entries() -> impl Strategy<Value = Vec<(u8, Entry)>> {
         let state = prop_oneof![
-            4 => any::<u8>().prop_map(|byte| RecordState::live([byte; 32], [byte; 32], 1)),
+            4 => any::<u8>().prop_map(|byte| RecordState::live([byte; 32], [byte; 32], 1, false)),
             1 => Just(RecordState::Deleted),
-            1 => Just(RecordState::Erased),
+            1 => Just(RecordState::erased((1, 1))),
         ];
         let entry = (0..5_u8, 1..4_u64, 1..4_u32, 0..3_u64, state).prop_map(
             |(record, revision, device, at, state)| {

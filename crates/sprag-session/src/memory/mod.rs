@@ -6,20 +6,31 @@
 //! *segments*, which the head names. All of it is sealed under a key of the space, from a generation that the listed
 //! devices of the account share.
 //!
-//! This module is bytes and rules: it makes, reads, judges and merges. It fetches and stores nothing.
+//! The formats make, read, judge and merge (`head`, `segment`, `log`, `keys`). Around them, as methods of
+//! [`Device`](crate::Device): records in rows (`records`, `spaces`, `blobs`), what is put (`push`) and what is got (`pull`)
+//! by tasks, and generations (`upkeep`).
 
+pub(crate) mod blobs;
 mod error;
 mod head;
 mod keys;
 mod log;
+mod pull;
+mod push;
+mod records;
 mod sealed;
 mod segment;
 mod space;
+pub(crate) mod spaces;
+mod upkeep;
 
+pub use blobs::{BlobState, MAX_BLOB};
 pub use error::LogError;
 pub use head::{Head, MAX_HEAD, MAX_SEGMENTS, Seen, SegmentRef, WriterState};
 pub use keys::{NamesKey, ObjectName, SpaceKey, generation_id};
 pub use log::{KeyLog, Merged};
+pub use records::{Draft, LostWrite, MAX_INDEX, MAX_RECORDS, RecordTag, Standing};
 pub use sealed::{GENERATION_OVERHEAD, generation_of};
 pub use segment::{Entry, MAX_ENTRIES, RecordState, Segment};
 pub use space::{RecordId, Space, SpaceKind};
+pub use upkeep::{ERASE_MS, MemoryHealth, REFRESH_MS};

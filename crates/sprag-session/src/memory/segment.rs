@@ -3,7 +3,8 @@
 //! ```text
 //! 1 ‖ u32 count ‖ entries, ascending by record id:
 //!   u32 len ‖ record id ‖ u64 revision ‖ u32 device ‖ u64 time ‖ u32 len ‖ agent ‖ u8 state
-//!   ‖ state 0: record key 32 ‖ blob 32 ‖ u64 bytes of the blob      1: deleted, nothing      2: erased, nothing
+//!   ‖ state 0 or 3: record key 32 ‖ blob 32 ‖ u64 bytes of the blob (0: the application keeps it, 3: the server does)
+//!           1: deleted, nothing      2: erased under u64 epoch ‖ u32 number      4: a space that there is, nothing
 //! ```
 
 use std::collections::BTreeMap;
@@ -40,30 +41,52 @@ pub enum RecordState {
         blob: [u8; 32],
         /// Size of its blob, in bytes.
         size: u64,
+        /// The server keeps the blob; else the application does, at a place of its own.
+        at_server: bool,
     },
     /// It was deleted; a later write brings it back.
     Deleted,
     /// It was erased: its keys are given up, and it never comes back.
-    Erased,
+    #[non_exhaustive]
+    Erased {
+        /// Epoch and number of the newest generation when it was: what is sealed under it, or below, may show its key.
+        under: (u64, u32),
+    },
+    /// In the log of the root: there is a space of this name.
+    Listed,
 }
 
 impl RecordState {
     /// A record in a blob.
     #[must_use]
-    pub fn live(key: [u8; 32], blob: [u8; 32], size: u64) -> Self {
+    pub fn live(key: [u8; 32], blob: [u8; 32], size: u64, at_server: bool) -> Self {
         Self::Live {
             key: Zeroizing::new(key),
             blob,
             size,
+            at_server,
         }
     }
 
+    /// A record that was erased when this was the newest generation, by epoch and number.
+    #[must_use]
+    pub fn erased(under: (u64, u32)) -> Self {
+        Self::Erased { under }
+    }
+
+    /// Whether the record was erased.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        matches!(self, Self::Erased { .. })
+    }
+
     /// An order for entries that claim the same revision and device: any, as long as all devices have the same.
-    pub(super) fn rank(&self) -> (u8, [u8; 32]) {
+    pub(super) fn rank(&self) -> (u8, (u64, u32), [u8; 32]) {
         match self {
-            Self::Live { blob, .. } => (0, *blob),
-            Self::Deleted => (1, [0; 32]),
-            Self::Erased => (2, [0; 32]),
+            Self::Listed => (0, (0, 0), [0; 32]),
+            Self::Live { blob, .. } => (1, (0, 0), *blob),
+            Self::Deleted => (2, (0, 0), [0; 32]),
+            Self::Erased { under } => (3, *under, [0; 32]),
         }
     }
 }
@@ -73,7 +96,8 @@ impl fmt::Debug for RecordState {
         f.write_str(match self {
             Self::Live { .. } => "Live { .. }",
             Self::Deleted => "Deleted",
-            Self::Erased => "Erased",
+            Self::Erased { .. } => "Erased { .. }",
+            Self::Listed => "Listed",
         })
     }
 }
@@ -116,6 +140,41 @@ impl Entry {
             agent: agent.to_owned(),
             state,
         })
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        writer.u64(self.revision).u32(self.device).u64(self.at);
+        writer.block(self.agent.as_bytes());
+        match &self.state {
+            RecordState::Live {
+                key,
+                blob,
+                size,
+                at_server,
+            } => {
+                let state = if *at_server { 3 } else { 0 };
+                writer.u8(state).fixed(key.as_slice()).fixed(blob);
+                writer.u64(*size)
+            }
+            RecordState::Deleted => writer.u8(1),
+            RecordState::Erased { under } => writer.u8(2).u64(under.0).u32(under.1),
+            RecordState::Listed => writer.u8(4),
+        };
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, LogError> {
+        let (revision, device, at) = (reader.u64()?, reader.u32()?, reader.u64()?);
+        let agent = reader.text()?;
+        let state = match reader.u8()? {
+            state @ (0 | 3) => {
+                RecordState::live(reader.array()?, reader.array()?, reader.u64()?, state == 3)
+            }
+            1 => RecordState::Deleted,
+            2 => RecordState::erased((reader.u64()?, reader.u32()?)),
+            4 => RecordState::Listed,
+            _ => return Err(LogError::Damaged),
+        };
+        Self::new(revision, device, at, agent, state).map_err(|_| LogError::Damaged)
     }
 }
 
@@ -179,15 +238,7 @@ impl Segment {
         writer.u32(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
         for (id, entry) in &self.0 {
             writer.block(id.as_bytes());
-            writer.u64(entry.revision).u32(entry.device).u64(entry.at);
-            writer.block(entry.agent.as_bytes());
-            match &entry.state {
-                RecordState::Live { key, blob, size } => {
-                    writer.u8(0).fixed(key.as_slice()).fixed(blob).u64(*size)
-                }
-                RecordState::Deleted => writer.u8(1),
-                RecordState::Erased => writer.u8(2),
-            };
+            entry.write(&mut writer);
         }
         writer.finish()
     }
@@ -200,23 +251,18 @@ impl Segment {
         }
         let mut entries = BTreeMap::new();
         for _ in 0..count {
-            let id = RecordId::new(reader.block()?).map_err(|_| LogError::Damaged)?;
+            let id = RecordId::any(reader.block()?).map_err(|_| LogError::Damaged)?;
             if entries
                 .last_key_value()
                 .is_some_and(|(last, _)| *last >= id)
             {
                 return Err(LogError::Damaged);
             }
-            let (revision, device, at) = (reader.u64()?, reader.u32()?, reader.u64()?);
-            let agent = reader.text()?;
-            let state = match reader.u8()? {
-                0 => RecordState::live(reader.array()?, reader.array()?, reader.u64()?),
-                1 => RecordState::Deleted,
-                2 => RecordState::Erased,
-                _ => return Err(LogError::Damaged),
-            };
-            let entry = Entry::new(revision, device, at, agent, state);
-            entries.insert(id, entry.map_err(|_| LogError::Damaged)?);
+            let entry = Entry::read(&mut reader)?;
+            if !id.fits(&entry.state) {
+                return Err(LogError::Damaged);
+            }
+            entries.insert(id, entry);
         }
         reader.finish()?;
         Ok(Self(entries))
@@ -256,7 +302,7 @@ pub(super) mod tests {
     }
 
     fn segment() -> Segment {
-        let live = RecordState::live([3; 32], [4; 32], 500);
+        let live = RecordState::live([3; 32], [4; 32], 500, true);
         Segment::new(BTreeMap::from([
             (id("a"), Entry::new(1, 70_000, 5, "bot", live).unwrap()),
             (
@@ -265,7 +311,7 @@ pub(super) mod tests {
             ),
             (
                 id("c"),
-                Entry::new(9, 70_001, 7, "", RecordState::Erased).unwrap(),
+                Entry::new(9, 70_001, 7, "", RecordState::erased((1, 1))).unwrap(),
             ),
         ]))
         .unwrap()
@@ -313,7 +359,7 @@ pub(super) mod tests {
     fn segment_shows_neither_names_nor_how_many_records_it_holds() {
         let one = generation(1, 1, 1);
         let few = Segment::default().seal(&one, &space(), &head_name(), &mut rng());
-        let live = RecordState::live([3; 32], [4; 32], 500);
+        let live = RecordState::live([3; 32], [4; 32], 500, true);
         let entry = Entry::new(1, 70_000, 5, "", live).unwrap();
         let more = Segment::new(BTreeMap::from([(id("diagnosis"), entry)])).unwrap();
         let more = more.seal(&one, &space(), &head_name(), &mut rng());
@@ -332,7 +378,7 @@ pub(super) mod tests {
         more.push(0);
         assert_eq!(Segment::decode(&more), Err(LogError::Damaged));
         // Another version; more entries than there may be; a state that is none; two entries in the wrong order.
-        for (at, byte) in [(0, 2), (1, 0xff), (good.len() - 1, 3), (9, b'z')] {
+        for (at, byte) in [(0, 2), (1, 0xff), (good.len() - 13, 5), (9, b'z')] {
             let mut bad = good.to_vec();
             bad[at] = byte;
             assert_eq!(Segment::decode(&bad), Err(LogError::Damaged), "{at}");
@@ -357,7 +403,7 @@ pub(super) mod tests {
 
     #[test]
     fn debug_of_an_entry_shows_no_key() {
-        let live = RecordState::live([0xab; 32], [0xcd; 32], 5);
+        let live = RecordState::live([0xab; 32], [0xcd; 32], 5, false);
         let entry = Entry::new(1, 1, 1, "", live).unwrap();
         assert!(!format!("{entry:?}").contains("171"));
     }

@@ -2,19 +2,29 @@
 
 use std::fmt;
 
+use sprag_crypto::put_lp;
+
 use super::LogError;
+use super::segment::RecordState;
+use crate::codec::Reader;
+
+/// The longest id of a record, in bytes.
+const MAX_ID: usize = 128;
+/// The longest name of a space in the log of the root.
+const MAX_LISTED: usize = 4 * 4 + 3 * 255 + 8;
 
 /// What a space holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-#[repr(u8)]
 pub enum SpaceKind {
     /// What an agent remembers.
-    Memory = 1,
+    Memory,
     /// A chat history.
-    Chat = 2,
+    Chat,
     /// Files.
-    File = 3,
+    File,
+    /// The list of an account's spaces.
+    Root,
 }
 
 impl SpaceKind {
@@ -25,7 +35,23 @@ impl SpaceKind {
             Self::Memory => "memory",
             Self::Chat => "chat",
             Self::File => "file",
+            Self::Root => "root",
         }
+    }
+
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Memory => 1,
+            Self::Chat => 2,
+            Self::File => 3,
+            Self::Root => 4,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [Self::Memory, Self::Chat, Self::File, Self::Root]
+            .into_iter()
+            .find(|kind| kind.number() == number)
     }
 }
 
@@ -49,6 +75,9 @@ impl Space {
         agent: Option<&str>,
         kind: SpaceKind,
     ) -> Result<Self, LogError> {
+        if kind == SpaceKind::Root {
+            return Err(LogError::BadInput);
+        }
         for text in [Some(app), Some(user), agent].into_iter().flatten() {
             if text.is_empty() || text.len() > 255 || text.bytes().any(|b| b < 0x20 || b == 0x7f) {
                 return Err(LogError::BadInput);
@@ -60,6 +89,48 @@ impl Space {
             agent: agent.map(str::to_owned),
             kind,
         })
+    }
+
+    /// The list of an account's spaces: a log like the others, whose records name them.
+    #[must_use]
+    pub fn root() -> Self {
+        Self {
+            app: String::new(),
+            user: String::new(),
+            agent: None,
+            kind: SpaceKind::Root,
+        }
+    }
+
+    /// By what the root names the space: its four parts, each behind its length.
+    pub(crate) fn listed_as(&self) -> RecordId {
+        let mut id = Vec::new();
+        self.parts().iter().for_each(|part| put_lp(&mut id, part));
+        RecordId(id)
+    }
+
+    /// The space that an entry of the root names.
+    pub(crate) fn of_listed(id: &RecordId) -> Result<Self, LogError> {
+        let space = Self::of_listed_bytes(&id.0)?;
+        if space.kind == SpaceKind::Root {
+            return Err(LogError::Damaged);
+        }
+        Ok(space)
+    }
+
+    /// The same, of the root too.
+    pub(crate) fn of_listed_bytes(bytes: &[u8]) -> Result<Self, LogError> {
+        let mut reader = Reader::bare(bytes, "space");
+        let (app, user) = (reader.text()?, reader.text()?);
+        let agent = Some(reader.text()?).filter(|agent| !agent.is_empty());
+        let kind = reader.text()?;
+        reader.finish()?;
+        if kind == SpaceKind::Root.name() {
+            return Ok(Self::root());
+        }
+        let kinds = [SpaceKind::Memory, SpaceKind::Chat, SpaceKind::File];
+        let kind = kinds.into_iter().find(|one| one.name() == kind);
+        Self::new(app, user, agent, kind.ok_or(LogError::Damaged)?).map_err(|_| LogError::Damaged)
     }
 
     /// The application.
@@ -108,10 +179,23 @@ impl RecordId {
     /// [`LogError::BadInput`]: none, or more.
     pub fn new(bytes: impl AsRef<[u8]>) -> Result<Self, LogError> {
         let bytes = bytes.as_ref();
-        if bytes.is_empty() || bytes.len() > 128 {
+        if bytes.is_empty() || bytes.len() > MAX_ID {
             return Err(LogError::BadInput);
         }
         Ok(Self(bytes.to_vec()))
+    }
+
+    /// One that is read: those of the root are longer.
+    pub(super) fn any(bytes: &[u8]) -> Result<Self, LogError> {
+        if bytes.is_empty() || bytes.len() > MAX_LISTED {
+            return Err(LogError::BadInput);
+        }
+        Ok(Self(bytes.to_vec()))
+    }
+
+    /// Whether it may name a record of this state.
+    pub(super) fn fits(&self, state: &RecordState) -> bool {
+        self.0.len() <= MAX_ID || *state == RecordState::Listed
     }
 
     /// The bytes.

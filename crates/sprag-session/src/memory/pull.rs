@@ -1,0 +1,428 @@
+//! What the server has of a space: judged, fetched and merged ("Memories", *How it travels*).
+
+use sprag_store::{Rows, Staged, StoreError};
+use sprag_wire::relay::Object;
+
+use super::blobs::{self, Use, Work};
+use super::head::{Head, Seen};
+use super::push::{Keys, delete_head, end_task, get_head, put_head, stored_head};
+use super::space::Space;
+use super::spaces::{Incoming, MAX_TAG, MemoryState, SpaceRow, mark_busy};
+use super::{LogError, MAX_HEAD, RecordState};
+use crate::error::{ProtocolError, StepError};
+use crate::event::{self, Event};
+use crate::own::{Device, Env};
+use crate::tables;
+use crate::task::{Kind, StoredTask, TaskId};
+
+/// What cannot be judged yet is asked for again after this long: one minute.
+const AGAIN_MS: u64 = 60_000;
+
+/// A reply about a head, in its parts.
+struct Reply {
+    tag: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Device {
+    /// What a task that asks for a head offers.
+    pub(crate) fn head_to_get(&self, rows: &dyn Rows, space: u32) -> Result<Object, StepError> {
+        let row = SpaceRow::get(rows, space)?;
+        let name = self.names_key(rows)?.head(&row.space);
+        Ok(Object::new(name.to_vec(), row.tag, Vec::new()))
+    }
+
+    fn read_object(
+        &self,
+        rows: &dyn Rows,
+        row: &SpaceRow,
+        bytes: &[u8],
+    ) -> Result<Reply, StepError> {
+        let object = Object::decode(bytes)?;
+        let name = self.names_key(rows)?.head(&row.space);
+        let fits = object.name == name
+            && object.tag.len() <= MAX_TAG
+            && object.value.len() <= MAX_HEAD
+            && (object.value.is_empty() || !object.tag.is_empty());
+        if !fits {
+            return Err(ProtocolError::Malformed.into());
+        }
+        Ok(Reply {
+            tag: object.tag,
+            value: object.value,
+        })
+    }
+
+    /// The reply to a head that was put.
+    pub(crate) fn put_answered(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        space: u32,
+        reply: &[u8],
+    ) -> Result<(), StepError> {
+        let mut row = SpaceRow::get(rows, space)?;
+        if row.flight.and_then(|flight| flight.task) != Some(id) {
+            return Ok(());
+        }
+        let reply = self.read_object(rows, &row, reply)?;
+        if reply.tag.is_empty() || reply.tag == row.tag {
+            return Err(ProtocolError::Malformed.into());
+        }
+        self.head_taken(rows, env, &mut row, reply.tag)
+    }
+
+    /// The server has another head than the one that ours follows.
+    pub(crate) fn put_conflicts(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        space: u32,
+        object: &[u8],
+    ) -> Result<(), StepError> {
+        let mut row = SpaceRow::get(rows, space)?;
+        let Some(flight) = row.flight.filter(|flight| flight.task == Some(id)) else {
+            return Ok(());
+        };
+        let reply = match self.read_object(rows, &row, object) {
+            Ok(reply) => reply,
+            Err(StepError::Protocol(error)) => {
+                event::record(rows, &Event::ReplyRefused { task: id, error })?;
+                return put_off(rows, env, id);
+            }
+            Err(error) => return Err(error),
+        };
+        let ours = get_head(rows, tables::HEADS_OUT, space.into(), flight.length)?;
+        if *ours == reply.value {
+            // It was taken before, and only the answer was lost.
+            return self.head_taken(rows, env, &mut row, reply.tag);
+        }
+        self.head_came(rows, env, &mut row, reply)
+    }
+
+    /// The reply to a question for a head.
+    pub(crate) fn get_answered(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        id: TaskId,
+        space: u32,
+        reply: &[u8],
+    ) -> Result<(), StepError> {
+        let mut row = SpaceRow::get(rows, space)?;
+        if row.asked != Some(id) {
+            return Ok(());
+        }
+        let reply = self.read_object(rows, &row, reply)?;
+        row.asked = None;
+        row.known = true;
+        row.save(rows);
+        if reply.value.is_empty() && reply.tag == row.tag {
+            mark_busy(rows, space);
+            return Ok(());
+        }
+        if reply.value.is_empty() && !reply.tag.is_empty() {
+            return Err(ProtocolError::Malformed.into());
+        }
+        self.head_came(rows, env, &mut row, reply)
+    }
+
+    fn head_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        row: &mut SpaceRow,
+        reply: Reply,
+    ) -> Result<(), StepError> {
+        let incoming = row.incoming.clone();
+        if let Some(incoming) = &incoming {
+            let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), incoming.length)?;
+            if *bytes == reply.value {
+                return Ok(());
+            }
+        }
+        if reply.value.is_empty() {
+            return self.refill(rows, env, row, reply.tag);
+        }
+        let keys = Keys::of(self, rows, row)?;
+        let known = stored_head(rows, row, &keys)?;
+        let seen = known.as_ref().map(|(_, seen)| seen);
+        let space = row.space.clone();
+        let judged = Head::open(
+            &keys.generations,
+            &space,
+            &keys.name,
+            &keys.list,
+            seen,
+            &reply.value,
+        );
+        let (head, now) = match judged {
+            Ok(judged) => judged,
+            Err(LogError::NotYet) => return self.wait_for_keys_of(rows, env, row),
+            Err(LogError::Forked) => {
+                let error = LogError::Forked;
+                event::record(rows, &Event::MemoryRefused { space, error })?;
+                self.note_branch(rows, row)?;
+                let opened = keys.open_known(row, &reply.value)?;
+                return self.take_incoming(rows, env, row, &keys, reply, &opened.0);
+            }
+            Err(error) if row.head == 0 => {
+                // Nothing is known to put in its place: perhaps a device of ours says it better soon.
+                event::record(rows, &Event::MemoryRefused { space, error })?;
+                return self.wait_for_keys_of(rows, env, row);
+            }
+            Err(error) => {
+                // The server went back, or shows what nobody of ours wrote: it is given the newest again.
+                event::record(rows, &Event::MemoryRefused { space, error })?;
+                return self.refill(rows, env, row, reply.tag);
+            }
+        };
+        if seen.is_some_and(|seen: &Seen| seen.hash == now.hash) {
+            // The one that is known, under another tag.
+            row.tag = reply.tag;
+            if let Some(flight) = &mut row.flight {
+                end_task(rows, flight.task.take())?;
+            }
+            mark_busy(rows, row.number);
+            return self.launch(rows, row, 0);
+        }
+        self.take_incoming(rows, env, row, &keys, reply, &head)
+    }
+
+    /// A generation, or a list, is not here yet: what is sealed under it is not overwritten. It is asked for again soon.
+    fn wait_for_keys_of(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        row: &mut SpaceRow,
+    ) -> Result<(), StepError> {
+        let keys = Keys::of(self, rows, row)?;
+        self.give_up_flight(rows, row, &keys)?;
+        let user = self.address.user().clone();
+        self.fetch_list(rows, env, &user, 0)?;
+        self.ask_for_head(rows, row, env.now.saturating_add(AGAIN_MS))
+    }
+
+    /// Asks for the head of a space, unless that is under way.
+    pub(super) fn ask_for_head(
+        &self,
+        rows: &mut Staged<'_>,
+        row: &mut SpaceRow,
+        not_before: u64,
+    ) -> Result<(), StepError> {
+        let under_way = match row.asked {
+            Some(id) => StoredTask::load(rows, id)?.map(|task| (id, task)),
+            None => None,
+        };
+        match under_way {
+            Some((id, mut task)) if not_before == 0 && task.not_before > 0 => {
+                task.not_before = 0;
+                task.save(rows, id);
+            }
+            Some(_) => {}
+            None => {
+                let kind = Kind::GetObject { space: row.number };
+                let task = StoredTask {
+                    kind,
+                    not_before,
+                    parked: false,
+                };
+                row.asked = Some(task.queue(rows)?);
+                row.save(rows);
+            }
+        }
+        Ok(())
+    }
+
+    /// A newer head: its segments are got, then it takes the place of the one that is known.
+    fn take_incoming(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+        reply: Reply,
+        head: &Head,
+    ) -> Result<(), StepError> {
+        self.give_up_flight(rows, row, keys)?;
+        if let Some(before) = row.incoming.take() {
+            let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), before.length)?;
+            let (old, _) = keys.open_known(row, &bytes)?;
+            let known = stored_head(rows, row, keys)?;
+            let known = known.iter().flat_map(|(head, _)| &head.segments);
+            let kept: Vec<_> = known.chain(&head.segments).map(|one| one.blob).collect();
+            for segment in &old.segments {
+                if !kept.contains(&segment.blob) {
+                    blobs::unwant(rows, Work::GetSegment, &segment.blob)?;
+                    blobs::unwant(rows, Work::MissingSegment, &segment.blob)?;
+                    blobs::release(rows, &segment.blob)?;
+                }
+            }
+            delete_head(rows, tables::HEADS_IN, row.number.into(), before.length);
+        }
+        for segment in &head.segments {
+            if !blobs::is_held(rows, &segment.blob)? {
+                rows.delete(tables::blob_work(0x10, &segment.blob));
+                blobs::want(
+                    rows,
+                    Work::GetSegment,
+                    &segment.blob,
+                    Use::Segment(row.number),
+                )?;
+            }
+        }
+        let length = put_head(rows, tables::HEADS_IN, row.number.into(), &reply.value);
+        row.incoming = Some(Incoming {
+            length,
+            tag: reply.tag,
+        });
+        row.save(rows);
+        self.merge_if_complete(rows, env, row, keys)
+    }
+
+    /// A segment of a newer head came.
+    pub(super) fn segment_came(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        space: u32,
+    ) -> Result<(), StepError> {
+        let Some(mut row) = SpaceRow::load(rows, space)? else {
+            return Ok(());
+        };
+        let keys = Keys::of(self, rows, &row)?;
+        self.merge_if_complete(rows, env, &mut row, &keys)
+    }
+
+    /// The server does not have a segment that a head names: perhaps there is a newer head by now.
+    pub(super) fn segment_is_missing(
+        &self,
+        rows: &mut Staged<'_>,
+        space: u32,
+    ) -> Result<(), StepError> {
+        if let Some(row) = SpaceRow::load(rows, space)? {
+            let event = Event::MemoryRefused {
+                space: row.space,
+                error: LogError::Missing,
+            };
+            event::record(rows, &event)?;
+        }
+        Ok(())
+    }
+
+    fn merge_if_complete(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+    ) -> Result<(), StepError> {
+        let Some(incoming) = row.incoming.clone() else {
+            return Ok(());
+        };
+        let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), incoming.length)?;
+        let (head, seen) = match keys.open_known(row, &bytes) {
+            Ok(opened) => opened,
+            // Its generation was given up meanwhile: it cannot be what counts.
+            Err(_) => return self.give_up_incoming(rows, row),
+        };
+        for segment in &head.segments {
+            if !blobs::is_held(rows, &segment.blob)? {
+                return Ok(());
+            }
+        }
+        let before = stored_head(rows, row, keys)?;
+        let old: Vec<[u8; 32]> = before
+            .iter()
+            .flat_map(|(head, _)| &head.segments)
+            .map(|segment| segment.blob)
+            .collect();
+        for segment in head.segments.iter().filter(|one| !old.contains(&one.blob)) {
+            let sealed = blobs::get(rows, &segment.blob)?;
+            let sealed = sealed.ok_or(StoreError::Damaged("held segment"))?;
+            let opened = super::Segment::open(&keys.generations, &row.space, &keys.name, &sealed);
+            let entries = match opened {
+                Ok(entries) if entries.entries().len() == segment.records as usize => entries,
+                // A device of ours named it: what it says is not to be had.
+                refused => {
+                    let error = refused.err().unwrap_or(LogError::Damaged);
+                    let space = row.space.clone();
+                    event::record(rows, &Event::MemoryRefused { space, error })?;
+                    return self.give_up_incoming(rows, row);
+                }
+            };
+            for (id, entry) in entries.entries() {
+                let record = keys.names.record(&keys.name, id);
+                self.merge_entry(rows, row, &record, id, entry)?;
+                if row.is_root() && entry.state == RecordState::Listed {
+                    self.meet_space(rows, id)?;
+                }
+            }
+        }
+        for blob in old {
+            if !head.segments.iter().any(|segment| segment.blob == blob) {
+                blobs::release(rows, &blob)?;
+            }
+        }
+        // Spaces that were met are counted in rows of their own: this one's is as it was, but for its records.
+        delete_head(rows, tables::HEADS_IN, row.number.into(), incoming.length);
+        delete_head(rows, tables::HEADS, row.number.into(), row.head);
+        row.head = put_head(rows, tables::HEADS, row.number.into(), &bytes);
+        row.generation = seen.generation;
+        row.tag = incoming.tag;
+        row.incoming = None;
+        row.save(rows);
+        mark_busy(rows, row.number);
+        self.heads_moved(rows, env)
+    }
+
+    /// What cannot be read does not stand in the way of what comes later.
+    fn give_up_incoming(&self, rows: &mut Staged<'_>, row: &mut SpaceRow) -> Result<(), StepError> {
+        if let Some(incoming) = row.incoming.take() {
+            delete_head(rows, tables::HEADS_IN, row.number.into(), incoming.length);
+            row.save(rows);
+        }
+        Ok(())
+    }
+
+    /// A space that another device listed.
+    fn meet_space(&self, rows: &mut Staged<'_>, id: &super::RecordId) -> Result<(), StepError> {
+        let Ok(space) = Space::of_listed(id) else {
+            return Ok(());
+        };
+        if self.find_space(rows, &space)?.is_none() {
+            let (mut row, _) = self.add_space(rows, &space)?;
+            self.ask_for_head(rows, &mut row, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the server for what other devices wrote: the list of spaces, every head, and blobs that it lacked before.
+    ///
+    /// # Errors
+    /// `NotLinked`: this device has no keys yet. What the store answers.
+    pub fn memory_refresh(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+    ) -> Result<(), StepError> {
+        self.root_space(rows, env)?;
+        let mut state = MemoryState::load(rows)?.unwrap_or_default();
+        state.refreshed = env.now;
+        state.save(rows);
+        for mut row in SpaceRow::all(rows)? {
+            self.ask_for_head(rows, &mut row, 0)?;
+        }
+        Ok(blobs::ask_for_missing(rows)?)
+    }
+}
+
+fn put_off(rows: &mut Staged<'_>, env: &Env<'_>, id: TaskId) -> Result<(), StepError> {
+    if let Some(mut task) = StoredTask::load(rows, id)? {
+        task.not_before = env.now.saturating_add(AGAIN_MS);
+        task.save(rows, id);
+    }
+    Ok(())
+}
