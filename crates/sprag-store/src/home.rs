@@ -84,30 +84,13 @@ impl Home {
     /// Locks the directory of a store, and reads its manifest.
     pub(crate) fn find(path: &Path) -> Result<(Self, Manifest), StoreError> {
         // A look before the lock, so that no lock file is left where there is no store.
-        match names_in(path) {
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-            {
-                return Err(StoreError::NotFound);
-            }
-            Err(error) => return Err(StoreError::io(error)),
-            Ok(names) if names.iter().any(|name| name == MANIFEST) => {}
-            Ok(names) if names.iter().any(|name| name == CREATING) => {
-                return Err(StoreError::NotFound);
-            }
-            Ok(names) if names.iter().any(|name| epoch_of(name).is_some()) => {
-                return Err(StoreError::Damaged("the manifest is missing"));
-            }
-            Ok(_) => return Err(StoreError::NotFound),
-        }
+        look_for_whole(path)?;
         Self::found(path, LockFile::acquire(&path.join(LOCK))?)
     }
 
     /// A directory that was locked, and its manifest.
     pub(crate) fn found(path: &Path, lock: LockFile) -> Result<(Self, Manifest), StoreError> {
-        let max = u64::try_from(MANIFEST_LEN).unwrap_or(u64::MAX);
-        let bytes = read_file(&path.join(MANIFEST), max).map_err(StoreError::io)?;
-        let manifest = Manifest::from_bytes(&bytes.ok_or(StoreError::NotFound)?)?;
+        let manifest = manifest_in(path)?;
         let home = Self {
             path: path.to_owned(),
             lock: Arc::new(lock),
@@ -304,6 +287,34 @@ impl Place {
             lock: self.lock.upgrade()?,
         })
     }
+}
+
+/// The manifest of a store that somebody else may have open: it is replaced as a whole.
+pub(crate) fn read_manifest(path: &Path) -> Result<Manifest, StoreError> {
+    look_for_whole(path)?;
+    manifest_in(path)
+}
+
+/// Whether there is a store that was made to its end.
+fn look_for_whole(path: &Path) -> Result<(), StoreError> {
+    match names_in(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(StoreError::NotFound)
+        }
+        Err(error) => Err(StoreError::io(error)),
+        Ok(names) if names.iter().any(|name| name == MANIFEST) => Ok(()),
+        Ok(names) if names.iter().any(|name| name == CREATING) => Err(StoreError::NotFound),
+        Ok(names) if names.iter().any(|name| epoch_of(name).is_some()) => {
+            Err(StoreError::Damaged("the manifest is missing"))
+        }
+        Ok(_) => Err(StoreError::NotFound),
+    }
+}
+
+fn manifest_in(path: &Path) -> Result<Manifest, StoreError> {
+    let max = u64::try_from(MANIFEST_LEN).unwrap_or(u64::MAX);
+    let bytes = read_file(&path.join(MANIFEST), max).map_err(StoreError::io)?;
+    Manifest::from_bytes(&bytes.ok_or(StoreError::NotFound)?)
 }
 
 /// The number in the name of an epoch's directory.

@@ -14,3 +14,7 @@ pub(crate) const BLINDING: &[u8] = b"Sprag/1 store blinding";
 pub(crate) const ANCHOR: &[u8] = b"Sprag/1 store anchor";
 /// The key of inner names, of the store.
 pub(crate) const NAMES: &[u8] = b"Sprag/1 store names";
+/// What two processes that open the same store prove to each other, of an epoch.
+pub(crate) const PROOF: &[u8] = b"Sprag/1 store proof";
+/// What they say to each other then.
+pub(crate) const CHANNEL: &[u8] = b"Sprag/1 store channel";

@@ -63,6 +63,7 @@ mod manifest;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod mark;
 mod memory;
+mod proof;
 #[cfg(feature = "redb")]
 mod redb;
 mod rows;
@@ -83,6 +84,7 @@ pub use error::{Cause, Rollback, StoreError};
 pub use keyring::KeyringAnchor;
 pub use manifest::{BackendKind, MANIFEST_LEN, Manifest, StoreKeys};
 pub use memory::{Forget, MemoryBackend};
+pub use proof::{PROOF_LEN, ProofChannel, ProofKey, ProofNonces, ProofSide};
 pub use rows::{
     Changes, MAX_ROW, MAX_SUFFIX, META_TABLE, MemoryRows, RowName, Rows, Staged, Visit,
 };

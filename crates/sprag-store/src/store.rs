@@ -36,6 +36,7 @@ use crate::manifest::StoreKeys;
 #[cfg(any(feature = "sled", feature = "redb"))]
 use crate::manifest::{BackendKind, Begun, Manifest};
 use crate::memory::MemoryBackend;
+use crate::proof::ProofKey;
 use crate::rows::{Changes, META_TABLE, RowName, Rows, Visit};
 use crate::sealed::{Digest, META_KEY, Meta, Opened, Sealer, Sum};
 use crate::sync::atomic::{AtomicU8, Ordering};
@@ -413,6 +414,21 @@ impl Store {
             return None;
         }
         Some(lock(&self.0.state).place.as_ref()?.kind)
+    }
+
+    /// What another process that opens this store can prove, and this one: see [`ProofKey`]. It changes with a renewal.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotRenewable`] for a store without a directory of its own: no other process has it;
+    /// [`StoreError::Closed`], [`StoreError::Forked`], [`StoreError::Poisoned`].
+    pub fn proof_key(&self) -> Result<ProofKey, StoreError> {
+        self.0.ready()?;
+        #[cfg(any(feature = "sled", feature = "redb"))]
+        if let Some(place) = &lock(&self.0.state).place {
+            return Ok(place.keys.proof_key());
+        }
+        Err(StoreError::NotRenewable)
     }
 
     /// A store in memory, gone with its last clone.

@@ -55,6 +55,8 @@ mod notifier;
 mod open;
 mod party;
 mod pending;
+#[cfg(not(target_family = "wasm"))]
+mod proof;
 mod reopen;
 mod start;
 mod sync;
