@@ -8,6 +8,7 @@ use sprag::{Action, KeyError, Question, RecoveryKeyError};
 use sprag_directory::{DirectoryError, StorageError};
 
 use crate::cmd::vault::VaultError;
+use crate::shared::call::Fault;
 
 /// How the program ends: stable, and told in `--help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,29 @@ pub(crate) enum Exit {
     Later = 8,
     Interrupted = 130,
     ClosedPipe = 141,
+}
+
+impl Exit {
+    /// The one of a number that another process said. What is not known here has failed.
+    pub(crate) fn from_number(number: u8) -> Self {
+        const ALL: [Exit; 11] = [
+            Exit::Ok,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::WrongKey,
+            Exit::InUse,
+            Exit::Damaged,
+            Exit::Refused,
+            Exit::NotFound,
+            Exit::Later,
+            Exit::Interrupted,
+            Exit::ClosedPipe,
+        ];
+        let known = ALL.into_iter().find(|exit| *exit as u8 == number);
+        known
+            .filter(|exit| *exit != Exit::Ok)
+            .unwrap_or(Exit::Failed)
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -64,9 +88,18 @@ pub(crate) enum CliError {
     Demo(&'static str),
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// What the process that has the profile open said.
+    #[error(transparent)]
+    Fault(#[from] Box<Fault>),
     /// Something came after a part of the result had gone to standard output.
     #[error("{0}; WHAT WAS WRITTEN IS INCOMPLETE")]
     Incomplete(Box<CliError>),
+}
+
+impl From<Fault> for CliError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
 }
 
 impl CliError {
@@ -116,12 +149,13 @@ impl CliError {
             Self::ClosedPipe => Exit::ClosedPipe,
             Self::Demo(_) => Exit::Failed,
             Self::Vault(error) => error.exit(),
+            Self::Fault(fault) => fault.exit(),
             Self::Incomplete(error) => error.exit(),
         }
     }
 
     /// A short name that does not change, for programs.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &str {
         match self {
             Self::Client(error) => error.code(),
             Self::Key(_) => "key_unreadable",
@@ -136,15 +170,17 @@ impl CliError {
             Self::ClosedPipe => "closed_pipe",
             Self::Demo(_) => "demo",
             Self::Vault(error) => error.code(),
+            Self::Fault(fault) => &fault.code,
             Self::Incomplete(error) => error.code(),
         }
     }
 
     /// What the user can do.
-    pub(crate) fn advice(&self) -> Option<&'static str> {
+    pub(crate) fn advice(&self) -> Option<&str> {
         Some(match self {
             Self::Client(error) => return client_advice(error),
             Self::Vault(error) => return error.advice(),
+            Self::Fault(fault) => return fault.advice.as_deref(),
             Self::Incomplete(error) => return error.advice(),
             Self::NoProfile(_) => NO_PROFILE,
             Self::Key(KeyError::Permissions) => "run `chmod 600` on the key file",

@@ -10,6 +10,8 @@ mod line;
 mod output;
 mod profile;
 mod server;
+#[expect(dead_code, reason = "the commands that ask it are built on this")]
+mod shared;
 mod sys;
 
 use std::process::ExitCode;

@@ -73,6 +73,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
             "qrcode",
             "indicatif",
             "ctrlc",
+            "nix",
             "bech32",
         ],
         &["sprag-cli"],
