@@ -33,6 +33,7 @@ mod theirs {
     pub(crate) mod labels;
     pub(crate) mod manifest;
     pub(crate) mod memory;
+    pub(crate) mod proof;
     pub(crate) mod rows;
     pub(crate) mod sealed;
     pub(crate) mod sink;
@@ -54,8 +55,8 @@ mod sys;
 
 #[cfg(not(test))]
 use theirs::{
-    anchor, backend, blind, cache, commit, error, labels, manifest, memory, rows, sealed, sink,
-    store,
+    anchor, backend, blind, cache, commit, error, labels, manifest, memory, proof, rows, sealed,
+    sink, store,
 };
 
 #[cfg(not(test))]

@@ -20,10 +20,10 @@ use sprag_crypto::{SealKey, hkdf, hmac, hmac_is};
 use sprag_keys::Key;
 use zeroize::Zeroizing;
 
-#[cfg(any(feature = "sled", feature = "redb"))]
-use crate::home;
+use crate::labels;
 use crate::manifest::StoreKeys;
-use crate::{StoreError, labels};
+#[cfg(any(feature = "sled", feature = "redb"))]
+use crate::{StoreError, home};
 
 /// The size of a nonce and of a proof in bytes.
 pub const PROOF_LEN: usize = 32;
