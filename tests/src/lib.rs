@@ -6,6 +6,7 @@ pub mod desk;
 pub mod fuzz_bodies;
 pub mod generate;
 pub mod model;
+pub mod network;
 pub mod recorder;
 pub mod replay_rng;
 pub mod scene;

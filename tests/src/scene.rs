@@ -23,6 +23,7 @@ use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch};
 use sprag_wire::relay::PreKeyUpload;
 use tempfile::TempDir;
 
+use crate::network::keep;
 use crate::recorder::{Ledger, if_any_on_this_thread};
 use crate::witness::Witness;
 
@@ -222,11 +223,17 @@ impl Scene {
                 self.server.upload_pre_keys(&address, upload)
             }
             Task::PublishDevices { lists, .. } => self.server.publish_lists(lists),
-            _ => return client.done(task.id()).unwrap(),
+            task => {
+                let address = client.address().unwrap();
+                keep(&self.server, address.user(), task).map(Option::unwrap_or_default)
+            }
         };
         match reply {
             Ok(reply) => {
-                if !matches!(task, Task::Deliver { .. }) {
+                if !matches!(
+                    task,
+                    Task::Deliver { .. } | Task::PutBlob { .. } | Task::DropBlob { .. }
+                ) {
                     self.recorded(|| client.supply(task.id(), &reply).unwrap());
                 }
                 client.done(task.id()).unwrap();
@@ -236,6 +243,7 @@ impl Scene {
                     DirectoryError::NoSuchUser => Failure::NoSuchUser,
                     DirectoryError::Conflict { newest } => Failure::Conflict(newest),
                     DirectoryError::NoSuchDevice { list } => Failure::NoSuchDevice(Some(list)),
+                    DirectoryError::NoSuchBlob => Failure::NoSuchBlob,
                     // An envelope under an id that the server has: another machine sent it.
                     DirectoryError::Refused(_) => Failure::Refused(1),
                     error => panic!("{error}"),

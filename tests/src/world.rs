@@ -31,10 +31,11 @@ use sprag::{
     Transport,
 };
 use sprag_crypto::{Salt, sha256};
-use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch};
+use sprag_directory::{Directory, DirectoryError, MemoryStorage, ServerEpoch, Storage};
 use sprag_wire::relay::BundleReply;
 use sprag_wire::{DeviceAddress, DeviceId, Envelope, KemKind, UnverifiedPreKeyBundle, UserId};
 
+use crate::network::keep;
 use crate::shelf::Shelf;
 
 /// When every world begins, in milliseconds since 1970.
@@ -99,6 +100,12 @@ struct Party {
     offered: BTreeMap<InboxId, (String, Vec<u8>)>,
 }
 
+/// What the server answers to a task.
+pub type Reply = Result<Vec<u8>, DirectoryError>;
+
+/// What becomes of an answer.
+type Liar = Box<dyn FnMut(&Task, Reply) -> Reply>;
+
 /// The world.
 pub struct World {
     rng: ChaCha20Rng,
@@ -114,6 +121,8 @@ pub struct World {
     envelopes: BTreeMap<[u8; 16], Vec<u8>>,
     trace: Vec<String>,
     disk: Option<tempfile::TempDir>,
+    /// What a server that is not honest makes of its answers.
+    liar: Option<Liar>,
     /// By how much the clocks of some users are wrong, in milliseconds.
     wrong_clocks: BTreeMap<String, i64>,
 }
@@ -147,6 +156,7 @@ impl World {
             envelopes: BTreeMap::new(),
             trace: Vec::new(),
             disk: None,
+            liar: None,
             wrong_clocks: BTreeMap::new(),
         }
     }
@@ -569,12 +579,50 @@ impl World {
                 self.server.upload_pre_keys(self.address(who), upload)
             }
             Task::PublishDevices { lists, .. } => self.server.publish_lists(lists),
-            _ => panic!("a task that this world does not know"),
+            task => {
+                let user = self.address(who).user();
+                keep(&self.server, user, task).map(Option::unwrap_or_default)
+            }
+        };
+        let reply = match self.liar.as_mut() {
+            Some(lie) => lie(task, reply),
+            None => reply,
         };
         match reply {
             Ok(reply) => self.finish(who, id, task, &reply),
             Err(error) => self.fail(who, id, &error),
         }
+    }
+
+    /// From now on the server's answers to tasks are what `lie` makes of them.
+    pub fn let_server_lie(&mut self, lie: impl FnMut(&Task, Reply) -> Reply + 'static) {
+        self.liar = Some(Box::new(lie));
+    }
+
+    /// From now on the server answers as it should.
+    pub fn let_server_be_honest(&mut self) {
+        self.liar = None;
+    }
+
+    /// All blobs that the server has, by name.
+    #[must_use]
+    pub fn blobs(&self) -> BTreeMap<[u8; 32], Vec<u8>> {
+        let rows = self.storage.lock().unwrap();
+        let names = rows.list("blobs").unwrap().into_iter();
+        let names = names.map(|entry| entry.name().to_owned());
+        names
+            .map(|name| {
+                let bytes = rows.get(&format!("blobs/{name}"), usize::MAX).unwrap();
+                let name = hex::decode(name).unwrap().try_into().unwrap();
+                (name, bytes.unwrap())
+            })
+            .collect()
+    }
+
+    /// The server loses a blob.
+    pub fn lose_blob(&self, name: &[u8; 32]) {
+        let key = format!("blobs/{}", hex::encode(name));
+        self.storage.lock().unwrap().delete(&key).unwrap();
     }
 
     fn note_handed_out(&mut self, reply: &[u8]) {
@@ -594,7 +642,7 @@ impl World {
     fn finish(&mut self, who: Who, id: TaskId, task: &Task, reply: &[u8]) {
         let client = self.client(who);
         let refused = match task {
-            Task::Deliver { .. } => None,
+            Task::Deliver { .. } | Task::PutBlob { .. } | Task::DropBlob { .. } => None,
             _ => client.supply(id, reply).err(),
         };
         client.done(id).unwrap();
@@ -613,6 +661,7 @@ impl World {
             DirectoryError::NoSuchDevice { list } => Failure::NoSuchDevice(Some(list.clone())),
             DirectoryError::Full => Failure::Full(60_000),
             DirectoryError::Conflict { newest } => Failure::Conflict(newest.clone()),
+            DirectoryError::NoSuchBlob => Failure::NoSuchBlob,
             DirectoryError::Refused(_) => Failure::Refused(1),
             _ => panic!("the server failed"),
         };

@@ -36,6 +36,7 @@ use sprag::{Client, Error, Failure, Key, MessageId, Surroundings, Task, Transpor
 use sprag_crypto::sha256;
 use sprag_directory::{Directory, DirectoryError, FolderStorage, ServerEpoch, Storage};
 use sprag_session::Device;
+use sprag_tests::network::keep;
 use sprag_tests::recorder::{self, Ledger};
 use sprag_wire::relay::PreKeyUpload;
 use sprag_wire::{DeviceAddress, Envelope};
@@ -412,7 +413,10 @@ impl<'s> Talker<'s> {
                     self.server.upload_pre_keys(&address, upload).map(Some)
                 }
                 Task::PublishDevices { lists, .. } => self.server.publish_lists(lists).map(Some),
-                _ => continue,
+                task => {
+                    let address = self.address.as_ref().expect("a number");
+                    keep(self.server, address.user(), task)
+                }
             };
             match reply {
                 Ok(reply) => {

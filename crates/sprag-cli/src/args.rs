@@ -264,9 +264,12 @@ pub(crate) struct TasksArgs {
     /// A task was done
     #[arg(long, value_name = "ID")]
     pub(crate) done: Vec<u64>,
-    /// A task failed: no-such-user, no-such-device, not-yet, full, refused
+    /// A task failed: no-such-user, no-such-device, no-such-blob, not-yet, full, refused
     #[arg(long, num_args = 2, value_names = ["ID", "REASON"])]
     pub(crate) failed: Vec<String>,
+    /// The server has something newer than the task expects: a list, or an object, which is in FILE
+    #[arg(long, num_args = 2, value_names = ["ID", "FILE"])]
+    pub(crate) conflict: Vec<OsString>,
     /// Offer a refused task again
     #[arg(long, value_name = "ID")]
     pub(crate) retry: Vec<u64>,
@@ -277,6 +280,7 @@ pub(crate) struct TasksArgs {
 pub(crate) enum Reason {
     NoSuchUser,
     NoSuchDevice,
+    NoSuchBlob,
     NotYet,
     Full,
     Refused,

@@ -539,17 +539,25 @@ pub(crate) fn task_kind(task: &Task) -> &'static str {
         Task::FetchBundles { .. } => "fetch-bundles",
         Task::PublishPreKeys { .. } => "publish-pre-keys",
         Task::PublishDevices { .. } => "publish-devices",
+        Task::PutObject { .. } => "put-object",
+        Task::GetObject { .. } => "get-object",
+        Task::PutBlob { .. } => "put-blob",
+        Task::GetBlob { .. } => "get-blob",
+        Task::DropBlob { .. } => "drop-blob",
         _ => "other",
     }
 }
 
-/// What the network moves for a task.
+/// What the network moves for a task. The name of a blob that is put is the SHA-256 of these bytes.
 pub(crate) fn task_bytes(task: &Task) -> &[u8] {
     match task {
         Task::Deliver { envelope, .. } => envelope,
         Task::FetchDevices { query, .. } | Task::FetchBundles { query, .. } => query,
         Task::PublishPreKeys { upload, .. } => upload,
         Task::PublishDevices { lists, .. } => lists,
+        Task::PutObject { object, .. } | Task::GetObject { object, .. } => object,
+        Task::PutBlob { bytes, .. } => bytes,
+        Task::GetBlob { name, .. } | Task::DropBlob { name, .. } => name,
         _ => &[],
     }
 }

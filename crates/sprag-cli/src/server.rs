@@ -157,6 +157,32 @@ impl Server {
                 self.moved(lists.len());
                 self.directory.publish_lists(lists).map(Some)
             }
+            Task::PutObject { object, .. } => {
+                self.moved(object.len());
+                let address = client.address()?;
+                self.directory.put_object(address.user(), object).map(Some)
+            }
+            Task::GetObject { object, .. } => {
+                self.moved(object.len());
+                let address = client.address()?;
+                self.directory.get_object(address.user(), object).map(Some)
+            }
+            Task::PutBlob { name, bytes, .. } => {
+                self.moved(bytes.len());
+                let address = client.address()?;
+                let put = self.directory.put_blob(address.user(), name, bytes);
+                put.map(|()| None)
+            }
+            Task::GetBlob { name, .. } => {
+                self.moved(name.len());
+                self.directory.get_blob(name).map(Some)
+            }
+            Task::DropBlob { name, .. } => {
+                self.moved(name.len());
+                let address = client.address()?;
+                let dropped = self.directory.drop_blob(address.user(), name);
+                dropped.map(|()| None).map_err(DirectoryError::from)
+            }
             _ => return Ok(Ended::Failed("this version cannot do it".to_owned())),
         };
         let reply = match replied {
@@ -247,6 +273,10 @@ fn describe(task: &Task) -> String {
         Task::FetchDevices { user, .. } | Task::FetchBundles { user, .. } => {
             format!("keys of {}", user.as_str())
         }
+        Task::PutObject { .. } | Task::GetObject { .. } => "our memories".to_owned(),
+        Task::PutBlob { .. } | Task::GetBlob { .. } | Task::DropBlob { .. } => {
+            "a sealed blob".to_owned()
+        }
         _ => "our own keys".to_owned(),
     }
 }
@@ -257,6 +287,7 @@ fn failure(error: &DirectoryError) -> Failure {
         DirectoryError::NoSuchDevice { list } => Failure::NoSuchDevice(Some(list.clone())),
         DirectoryError::Full => Failure::Full(FULL_MS),
         DirectoryError::Conflict { newest } => Failure::Conflict(newest.clone()),
+        DirectoryError::NoSuchBlob => Failure::NoSuchBlob,
         other => Failure::Refused(refusal_number(other)),
     }
 }

@@ -37,7 +37,7 @@ fn exchange(client: &Client, server: &Server) -> Result<(), Box<dyn Error>> {
             Task::FetchBundles { query, .. } => client.supply(task.id(), &server.keys(query)?)?,
             Task::PublishPreKeys { upload, .. } => server.put_pre_keys(client, upload)?,
             Task::PublishDevices { lists, .. } => server.put_lists(lists)?,
-            _ => continue,
+            _ => continue, // objects and blobs, if you keep memories or attachments
         }
         client.done(task.id())?; // until then it is offered again, byte for byte
     }

@@ -37,12 +37,18 @@ pub(super) fn run(
         client.failed(id, &failure(reason)?)?;
         output.line(&ended(id, "failed"))?;
     }
+    for (id, file) in pairs(&args.conflict) {
+        let id = task_id(id.to_str())?;
+        let newer = Failure::Conflict(input::read(Path::new(file))?.to_vec());
+        client.failed(id, &newer)?;
+        output.line(&ended(id, "failed"))?;
+    }
     for id in args.retry.iter().copied().map(TaskId::new) {
         client.retry(id)?;
         output.line(&ended(id, "retried"))?;
     }
     let told = args.supply.len() + args.done.len() + args.failed.len() + args.retry.len();
-    if told == 0 || args.out.is_some() {
+    if told + args.conflict.len() == 0 || args.out.is_some() {
         for task in client.tasks()? {
             let file = match &args.out {
                 Some(folder) => Some(write(folder, &task)?),
@@ -75,12 +81,14 @@ fn task_id(text: Option<&str>) -> Result<TaskId, CliError> {
 fn failure(reason: &str) -> Result<Failure, CliError> {
     let reason = Reason::from_str(reason, false).map_err(|_| {
         CliError::Usage(
-            "a reason is no-such-user, no-such-device, not-yet, full or refused".to_owned(),
+            "a reason is no-such-user, no-such-device, no-such-blob, not-yet, full or refused"
+                .to_owned(),
         )
     })?;
     Ok(match reason {
         Reason::NoSuchUser => Failure::NoSuchUser,
         Reason::NoSuchDevice => Failure::NoSuchDevice(None),
+        Reason::NoSuchBlob => Failure::NoSuchBlob,
         Reason::NotYet => Failure::NotYet(AGAIN_MS),
         Reason::Full => Failure::Full(AGAIN_MS),
         Reason::Refused => Failure::Refused(0),
