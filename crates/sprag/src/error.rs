@@ -7,7 +7,7 @@ use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 48] = [
+pub const CODES: [&str; 65] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -56,6 +56,23 @@ pub const CODES: [&str; 48] = [
     "not_linked",
     "link_expired",
     "not_holder",
+    "bad_record",
+    "no_record",
+    "record_deleted",
+    "record_erased",
+    "record_exists",
+    "write_conflict",
+    "blob_stale",
+    "blob_damaged",
+    "blob_misplaced",
+    "blob_missing",
+    "record_newer",
+    "key_not_here",
+    "backend_away",
+    "backend_refused",
+    "backend_lied",
+    "export_damaged",
+    "export_version",
 ];
 
 /// What a caller does about an error.
@@ -139,6 +156,9 @@ enum Cause {
     #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
     #[error("this device does not have the account's private key: link a new device instead")]
     NotHolder,
+    #[cfg(feature = "memory")]
+    #[error(transparent)]
+    Memory(crate::memory::Fault),
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -153,6 +173,8 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0 {
             Cause::Store(error) => Some(error),
+            #[cfg(feature = "memory")]
+            Cause::Memory(fault) => std::error::Error::source(fault),
             _ => None,
         }
     }
@@ -224,6 +246,8 @@ impl Error {
             Cause::LinkExpired => "link_expired",
             #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
             Cause::NotHolder => "not_holder",
+            #[cfg(feature = "memory")]
+            Cause::Memory(fault) => fault.code(),
             Cause::Internal(_) => "internal",
         }
     }
@@ -248,6 +272,8 @@ impl Error {
             "store_version" | "backup_version" => Action::Update,
             _ => match &self.0 {
                 Cause::Protocol(error) => protocol_action(*error),
+                #[cfg(feature = "memory")]
+                Cause::Memory(fault) => fault.action(),
                 _ => Action::Reopen,
             },
         }
@@ -366,6 +392,20 @@ impl Error {
 impl From<ProtocolError> for Error {
     fn from(error: ProtocolError) -> Self {
         Self(Cause::Protocol(error))
+    }
+}
+
+#[cfg(feature = "memory")]
+impl From<crate::memory::Fault> for Error {
+    fn from(fault: crate::memory::Fault) -> Self {
+        Self(Cause::Memory(fault))
+    }
+}
+
+#[cfg(feature = "memory")]
+impl From<crate::memory::InvalidRecord> for Error {
+    fn from(invalid: crate::memory::InvalidRecord) -> Self {
+        Self(Cause::Memory(invalid.into()))
     }
 }
 

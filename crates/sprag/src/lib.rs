@@ -50,6 +50,8 @@ mod error;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 mod guard;
 mod health;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod notifier;
 #[cfg(all(any(feature = "sled", feature = "redb"), not(target_family = "wasm")))]
 mod open;

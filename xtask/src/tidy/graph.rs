@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sprag-session",
             "sprag-search",
             "sprag-redact",
+            "sprag-vault",
         ],
     ),
     (
@@ -78,10 +79,10 @@ const OWNERS: &[(&[&str], &[&str])] = &[
         ],
         &["sprag-cli"],
     ),
-    (&["serde"], &["sprag-cli", "sprag-keys", "xtask"]),
+    (&["serde"], &["sprag", "sprag-cli", "sprag-keys", "xtask"]),
     (
         &["serde_json"],
-        &["sprag-vault", "sprag-keys", "sprag-cli", "xtask"],
+        &["sprag", "sprag-vault", "sprag-keys", "sprag-cli", "xtask"],
     ),
     (&["ureq", "rustls"], &["sprag-keys"]),
     (&["tokio", "async-std", "futures"], &[]),
