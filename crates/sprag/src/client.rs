@@ -114,6 +114,9 @@ impl Surroundings {
 #[derive(Clone)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
+    /// Whose memories this handle keeps.
+    #[cfg(feature = "memory")]
+    pub(crate) app: Arc<str>,
 }
 
 impl std::fmt::Debug for Client {
@@ -131,6 +134,9 @@ pub(crate) struct Shared {
     /// Upkeep that is under way.
     pub(crate) flight: Arc<Flight>,
     pub(crate) watch: Arc<Watch>,
+    /// What is known of memories without opening them. Lives as long as the store is open.
+    #[cfg(feature = "memory")]
+    pub(crate) memories: crate::memory::Indexes,
     process: u32,
 }
 
@@ -383,6 +389,8 @@ impl Shared {
             device.write_counts(&mut rows, now);
         }
         let counts = rows.into_changes();
+        #[cfg(feature = "memory")]
+        self.memories.clear();
         for watcher in self.watch.take() {
             watcher.complete(Err(Error::closed()));
         }
@@ -455,10 +463,14 @@ impl Client {
             notifier: Notifier::new(),
             flight: Arc::default(),
             watch,
+            #[cfg(feature = "memory")]
+            memories: crate::memory::Indexes::default(),
             process: sys::process(),
         };
         Self {
             shared: Arc::new(shared),
+            #[cfg(feature = "memory")]
+            app: "sprag".into(),
         }
     }
 

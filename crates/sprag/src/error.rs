@@ -7,7 +7,7 @@ use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 65] = [
+pub const CODES: [&str; 66] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -71,6 +71,7 @@ pub const CODES: [&str; 65] = [
     "backend_away",
     "backend_refused",
     "backend_lied",
+    "space_full",
     "export_damaged",
     "export_version",
 ];
@@ -417,6 +418,8 @@ impl From<StepError> for Error {
             StepError::Exhausted => Self(Cause::IdsExhausted),
             StepError::NotLinked => Self::not_linked(),
             StepError::LinkExpired => Self::link_expired(),
+            #[cfg(feature = "memory")]
+            StepError::Log(error) => crate::memory::refused(error),
             StepError::Internal(what) => Self::internal(what),
             _ => Self::internal("a step that this facade does not know"),
         }

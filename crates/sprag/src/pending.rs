@@ -149,6 +149,22 @@ impl<T: Send + 'static> Pending<T> {
         }
     }
 
+    /// Hands the result to something of ours that is short, wherever it is put.
+    pub(crate) fn finally(self, then: impl FnOnce(Result<T, Error>) + Send + 'static) {
+        let mut slot = self.shared.slot();
+        match std::mem::replace(&mut *slot, Slot::Taken) {
+            Slot::Ready(result) => {
+                drop(slot);
+                then(*result);
+            }
+            Slot::Taken => {
+                drop(slot);
+                then(Err(Error::internal("a result that was taken before")));
+            }
+            _ => *slot = Slot::Forward(Box::new(then)),
+        }
+    }
+
     /// The result, changed by `with` when it is there.
     pub(crate) fn and_then<U: Send + 'static>(
         self,

@@ -52,6 +52,8 @@ impl Shared {
             if party.identity_key() != state.party.identity_key() {
                 return Err(Error::other_user());
             }
+            #[cfg(feature = "memory")]
+            self.memories.clear();
             state.party = party;
             state.store = store;
             state.submitted = 0;

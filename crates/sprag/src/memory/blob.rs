@@ -313,7 +313,9 @@ mod tests {
     fn blob_opens_in_its_place_only() {
         let (space_a, id_a) = (space("ann"), id("a"));
         let sealed = seal_record(&space_a, &id_a, 3, b"hello", &mut rng()).unwrap();
-        let as_is = |space: &Space, id: &RecordId, revision| open_as(space, id, revision, &sealed, &sealed.blob);
+        let as_is = |space: &Space, id: &RecordId, revision| {
+            open_as(space, id, revision, &sealed, &sealed.blob)
+        };
         assert_eq!(as_is(&space_a, &id_a, 3).as_deref(), Ok(&b"hello"[..]));
         assert_eq!(as_is(&space_a, &id("b"), 3), Err("blob_misplaced"));
         assert_eq!(as_is(&space_a, &id_a, 2), Err("blob_misplaced"));
@@ -343,8 +345,14 @@ mod tests {
         assert_eq!(misplaced.err().unwrap().code(), "blob_misplaced");
         assert_eq!(with(b"nothing of the kind"), Err("blob_damaged"));
         assert_eq!(with(&[]), Err("blob_damaged"));
-        assert_eq!(with(&sealed.blob[..sealed.blob.len() - 1]), Err("blob_damaged"));
-        assert_eq!(with(&[&sealed.blob[..], &[0]].concat()), Err("blob_damaged"));
+        assert_eq!(
+            with(&sealed.blob[..sealed.blob.len() - 1]),
+            Err("blob_damaged")
+        );
+        assert_eq!(
+            with(&[&sealed.blob[..], &[0]].concat()),
+            Err("blob_damaged")
+        );
         for position in [90, 120, sealed.blob.len() - 1] {
             let mut flipped = sealed.blob.clone();
             flipped[position] ^= 1;
@@ -361,7 +369,10 @@ mod tests {
             name: sha256(&[&blob]),
             blob,
         };
-        assert_eq!(open_as(&space, &id, 2, &newer, &newer.blob), Err("record_newer"));
+        assert_eq!(
+            open_as(&space, &id, 2, &newer, &newer.blob),
+            Err("record_newer")
+        );
     }
 
     #[test]

@@ -384,7 +384,10 @@ mod tests {
         }
         for (json, reason) in [
             (r#"{"messages":[{"content":"x"}]}"#, InvalidRecord::Role),
-            (r#"{"messages":[{"role":"a","x":1,"x":2}]}"#, InvalidRecord::Field),
+            (
+                r#"{"messages":[{"role":"a","x":1,"x":2}]}"#,
+                InvalidRecord::Field,
+            ),
             (r#"{"x":1,"x":2}"#, InvalidRecord::Field),
         ] {
             assert_eq!(Chat::from_json(json), Err(reason), "{json}");

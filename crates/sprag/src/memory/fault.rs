@@ -1,7 +1,10 @@
 //! What is wrong with a record, and what can happen to one. Codes and actions as in `docs/ERRORS.md`.
 
+use sprag_session::ProtocolError;
+use sprag_session::memory::LogError;
+
 use super::backend::BackendError;
-use crate::error::Action;
+use crate::error::{Action, Error};
 
 /// Why a record is not taken. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -73,10 +76,29 @@ pub(crate) enum Fault {
     Backend(#[from] BackendError),
     #[error("the backend did not give back what it had taken")]
     Lied,
+    #[error("there are as many records as there can be")]
+    Full,
     #[error("the export is damaged, or not all there")]
     ExportDamaged,
     #[error("the export is of another version")]
     ExportVersion,
+}
+
+/// What the log of an account refuses.
+pub(crate) fn refused(error: LogError) -> Error {
+    match error {
+        LogError::BadInput => Error::bad_input(),
+        LogError::Erased => Fault::Erased.into(),
+        LogError::NotYet => Fault::NoKeyYet.into(),
+        LogError::TooLarge => Fault::Full.into(),
+        LogError::Missing => Fault::Missing.into(),
+        LogError::Stale => Fault::Stale.into(),
+        LogError::Damaged => Fault::Damaged.into(),
+        LogError::UnlistedDevice => ProtocolError::UnlistedDevice.into(),
+        LogError::BadSignature => ProtocolError::BadSignature.into(),
+        LogError::Forked => ProtocolError::ForkedList.into(),
+        _ => Error::internal("a refusal that this facade does not know"),
+    }
 }
 
 impl Fault {
@@ -97,6 +119,7 @@ impl Fault {
             Self::Backend(error) if error.is_retryable() => "backend_away",
             Self::Backend(_) => "backend_refused",
             Self::Lied => "backend_lied",
+            Self::Full => "space_full",
             Self::ExportDamaged => "export_damaged",
             Self::ExportVersion => "export_version",
         }

@@ -48,6 +48,36 @@ impl Json {
         &self.0
     }
 
+    /// Changes every string in it that is no name of a field. One that stays the same keeps its spelling.
+    pub(super) fn change_strings(&mut self, change: &mut dyn FnMut(&mut String)) {
+        let mut changed = Zeroizing::new(String::with_capacity(self.0.len()));
+        let mut rest = self.0.as_str();
+        while let Some(start) = rest.find('"') {
+            let (before, string) = rest.split_at(start);
+            let (string, after) = string.split_at(string_end(string));
+            changed.push_str(before);
+            rest = after;
+            // Compact: nothing stands between a name and its colon.
+            let text = serde_json::from_str::<String>(string).ok();
+            match text.filter(|_| !after.starts_with(':')) {
+                Some(text) => {
+                    let before = Zeroizing::new(text);
+                    let mut text = before.to_string();
+                    change(&mut text);
+                    if text == *before {
+                        changed.push_str(string);
+                    } else {
+                        changed.push_str(Self::string(&text).as_str());
+                    }
+                    zeroize::Zeroize::zeroize(&mut text);
+                }
+                None => changed.push_str(string),
+            }
+        }
+        changed.push_str(rest);
+        self.0 = changed;
+    }
+
     pub(super) fn of(raw: &RawValue) -> Result<Self, InvalidRecord> {
         compact(raw.get()).map(Self).ok_or(InvalidRecord::Json)
     }
@@ -71,6 +101,20 @@ impl<'de> Deserialize<'de> for Json {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         Self::of(&raw).map_err(serde::de::Error::custom)
     }
+}
+
+/// Where the string ends with which a text begins.
+fn string_end(text: &str) -> usize {
+    let mut escaped = false;
+    for (place, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return place.saturating_add(1),
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// Valid JSON without white space outside of its strings.
@@ -126,8 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn strings_are_changed_and_nothing_else() {
+        let text = r#"{"a":["a","\\\"a","b",1.50,{"a":"a"}],"c\"":null}"#;
+        let mut json = Json::parse(text).unwrap();
+        json.change_strings(&mut |_| {});
+        assert_eq!(json.as_str(), text);
+        json.change_strings(&mut |text| *text = text.replace('a', "\"é"));
+        let changed = r#"{"a":["\"é","\\\"\"é","b",1.50,{"a":"\"é"}],"c\"":null}"#;
+        assert_eq!(json.as_str(), changed);
+        let mut json = Json::string("a");
+        json.change_strings(&mut |text| text.push('b'));
+        assert_eq!(json.as_str(), r#""ab""#);
+    }
+
+    #[test]
     fn what_is_no_json_is_refused() {
-        for text in ["", "{", "nul", "1 2", "{\"a\"}", "'a'", "01", "\"\n\"", "[1,]"] {
+        for text in [
+            "", "{", "nul", "1 2", "{\"a\"}", "'a'", "01", "\"\n\"", "[1,]",
+        ] {
             assert_eq!(Json::parse(text), Err(InvalidRecord::Json), "{text}");
         }
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));

@@ -1,19 +1,35 @@
 //! Memories and chats of agents and applications, encrypted on this device, kept anywhere ("Memories", `docs/MEMORY.md`).
+//!
+//! An [`EncryptedMemoryStore`] keeps them, finds them by time, tag and embedding, and forgets them for good. Who keeps blobs himself
+//! uses [`Client::encrypt_user_memory`](crate::Client::encrypt_user_memory) and its like.
 
 mod backend;
 mod blob;
 mod chat;
 mod fault;
+mod find;
+mod index;
 mod json;
 mod owner;
 mod record;
+mod redact;
+mod row;
+mod steps;
+mod store;
+mod verbs;
 
 pub use backend::{BackendError, MemoryBackend, StoredBlob};
 pub use chat::{Chat, ChatMessage};
-pub(crate) use fault::Fault;
 pub use fault::InvalidRecord;
+pub(crate) use fault::{Fault, refused};
+pub use find::{ListPage, ListQuery, Listed, MAX_HITS, Refreshed, SearchHit};
+pub(crate) use index::Indexes;
 pub use json::Json;
 pub use owner::Owner;
 pub use record::{
     MAX_CONTENT, MAX_DIMENSIONS, MAX_RECORD, MAX_TAGS, MAX_TITLE, Memory, Provenance,
 };
+pub use redact::{Redacted, Redactor};
+pub use sprag_session::memory::Standing;
+pub use store::{EncryptedMemoryStore, Stored};
+pub use verbs::{Sealed, StartMemories};

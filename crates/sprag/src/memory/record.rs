@@ -6,7 +6,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::ZeroizeOnDrop;
 
 use super::{InvalidRecord, Json};
 
@@ -230,7 +230,11 @@ pub(super) fn check_extra(extra: &[(String, Json)], known: &[&str]) -> Result<()
     let all_own = extra
         .iter()
         .all(|(name, _)| !known.contains(&name.as_str()) && names.insert(name.as_str()));
-    if all_own { Ok(()) } else { Err(InvalidRecord::Field) }
+    if all_own {
+        Ok(())
+    } else {
+        Err(InvalidRecord::Field)
+    }
 }
 
 impl Serialize for Memory {
@@ -317,7 +321,8 @@ impl<'de> Visitor<'de> for Fields {
                 "updated_at" => memory.updated_at = value(&mut map)?,
                 "embedding" => {
                     let raw = map.next_value::<Option<Box<RawValue>>>()?;
-                    let numbers = raw.map(|raw| numbers(raw.get()).ok_or("an embedding is numbers"));
+                    let numbers =
+                        raw.map(|raw| numbers(raw.get()).ok_or("an embedding is numbers"));
                     memory.embedding = numbers.transpose().map_err(A::Error::custom)?;
                 }
                 "metadata" => memory.metadata = map.next_value()?,
@@ -402,7 +407,8 @@ mod tests {
         let bits = |numbers: &[f32]| numbers.iter().map(|n| n.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(again.embedding.as_ref().unwrap()), bits(&embedding));
         // 2^24 + 1 + 2^-30: by way of f64 this is rounded to even twice.
-        let memory = Memory::from_json(r#"{"embedding":[16777217.000000000931322574615478515625]}"#);
+        let memory =
+            Memory::from_json(r#"{"embedding":[16777217.000000000931322574615478515625]}"#);
         assert_eq!(memory.unwrap().embedding, Some(vec![16_777_218.0]));
     }
 
@@ -440,11 +446,18 @@ mod tests {
         let id = |length| Memory::new("").id("x".repeat(length)).check();
         assert_eq!((id(128), id(129)), (Ok(()), Err(InvalidRecord::Id)));
         let title = |length| Memory::new("").title("x".repeat(length)).check();
-        assert_eq!((title(1_024), title(1_025)), (Ok(()), Err(InvalidRecord::Title)));
+        assert_eq!(
+            (title(1_024), title(1_025)),
+            (Ok(()), Err(InvalidRecord::Title))
+        );
         let content = |length| Memory::new("x".repeat(length)).check();
         assert_eq!(content(MAX_CONTENT), Ok(()));
         assert_eq!(content(MAX_CONTENT + 1), Err(InvalidRecord::Content));
-        let tags = |count, length| Memory::new("").tags(vec!["x".repeat(length); count]).check();
+        let tags = |count, length| {
+            Memory::new("")
+                .tags(vec!["x".repeat(length); count])
+                .check()
+        };
         assert_eq!(tags(64, 128), Ok(()));
         for (count, length) in [(65, 1), (1, 0), (1, 129)] {
             assert_eq!(tags(count, length), Err(InvalidRecord::Tags));

@@ -113,13 +113,6 @@ impl fmt::Debug for dyn MemoryBackend {
     }
 }
 
-/// Blobs are at most this long, in bytes: 64 MiB.
-#[cfg_attr(
-    not(any(feature = "http", not(target_family = "wasm"))),
-    expect(dead_code, reason = "no backend of ours here")
-)]
-pub(crate) const MAX_BLOB: usize = 64 << 20;
-
 /// Whether a text can be the name of a blob. Nothing else is ever made into a path.
 pub(crate) fn is_blob_name(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -132,7 +125,9 @@ pub(crate) fn blob_name(hash: &[u8; 32]) -> String {
     ];
     let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or('0');
     let bytes = hash.iter();
-    bytes.flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    bytes
+        .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,192 @@
+//! The index of a space in memory: which records there are, by time, by tag, by what their embeddings point at. Made of
+//! rows of the store, shared by all handles of a client, and gone when the client is closed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sprag_search::VectorIndex;
+use sprag_session::memory::Space;
+use zeroize::Zeroizing;
+
+use super::row::Row;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Names a record in the rows of its space.
+pub(crate) type Tag = [u8; 16];
+
+/// The indexes of all spaces that were looked at.
+#[derive(Default)]
+pub(crate) struct Indexes(Mutex<HashMap<Space, Arc<Shelf>>>);
+
+impl Indexes {
+    /// The one of a space, perhaps not loaded yet.
+    pub(crate) fn shelf(&self, space: &Space) -> Arc<Shelf> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(space.clone()).or_default())
+    }
+
+    /// Forgets one: it is loaded again.
+    pub(crate) fn forget(&self, space: &Space) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(space);
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn clear(&self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.clear();
+    }
+}
+
+/// What changed.
+enum Change {
+    Put(Tag, Zeroizing<Vec<u8>>),
+    Gone(Tag),
+    Unreadable(Tag, u64),
+}
+
+/// The index of one space. Steps put what changed beside it and never wait for a search; whoever searches takes it in
+/// first.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    /// `None` until it is loaded: then the rows will say it.
+    arrivals: Mutex<Option<Vec<Change>>>,
+    index: Mutex<Index>,
+}
+
+impl Shelf {
+    fn arrivals(&self) -> MutexGuard<'_, Option<Vec<Change>>> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.arrivals().is_some()
+    }
+
+    /// Loaded, under the lock of the client: what changes from here on arrives.
+    pub(crate) fn load(&self, index: Index) {
+        let mut held = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = index;
+        *self.arrivals() = Some(Vec::new());
+    }
+
+    /// A record has this row now.
+    pub(crate) fn put(&self, tag: Tag, row: &[u8]) {
+        if let Some(arrivals) = &mut *self.arrivals() {
+            arrivals.push(Change::Put(tag, Zeroizing::new(row.to_vec())));
+        }
+    }
+
+    /// A record is gone.
+    pub(crate) fn remove(&self, tag: Tag) {
+        if let Some(arrivals) = &mut *self.arrivals() {
+            arrivals.push(Change::Gone(tag));
+        }
+    }
+
+    /// A record cannot be read in this revision, whatever one does.
+    pub(crate) fn note_unreadable(&self, tag: Tag, revision: u64) {
+        if let Some(arrivals) = &mut *self.arrivals() {
+            arrivals.push(Change::Unreadable(tag, revision));
+        }
+    }
+
+    /// Looks at the index, with all that has changed. No other lock of the client may be asked for meanwhile.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&mut Index) -> T) -> T {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrived = self.arrivals().as_mut().map(std::mem::take);
+        for change in arrived.into_iter().flatten() {
+            match change {
+                Change::Put(tag, row) => index.put(tag, &row),
+                Change::Gone(tag) => index.remove(&tag),
+                Change::Unreadable(tag, revision) => {
+                    index.unreadable.insert((tag, revision));
+                }
+            }
+        }
+        look(&mut index)
+    }
+}
+
+/// A place in the list: time, then id.
+pub(crate) type Place = (u64, String);
+
+/// What is known of a record.
+pub(crate) struct Known {
+    /// Without the vector.
+    pub(crate) row: Row,
+    pub(crate) dimensions: usize,
+}
+
+/// Records by time, by tag of their row, and by their vectors.
+#[derive(Default)]
+pub(crate) struct Index {
+    known: HashMap<Tag, Known>,
+    by_time: BTreeMap<Place, Tag>,
+    vectors: HashMap<usize, VectorIndex>,
+    /// What could not be read so far: not tried again.
+    pub(crate) unreadable: HashSet<(Tag, u64)>,
+}
+
+impl Index {
+    pub(crate) fn put(&mut self, tag: Tag, bytes: &[u8]) {
+        self.remove(&tag);
+        // A row that this version cannot read is as good as none.
+        let Ok(mut row) = Row::decode(bytes) else {
+            return;
+        };
+        let vector = Zeroizing::new(std::mem::take(&mut row.vector));
+        let mut dimensions = 0;
+        if let Ok(Some(numbers)) = sprag_search::decode_vector(&vector) {
+            let numbers = Zeroizing::new(numbers);
+            if !self.vectors.contains_key(&numbers.len())
+                && let Ok(index) = VectorIndex::new(numbers.len())
+            {
+                self.vectors.insert(numbers.len(), index);
+            }
+            let index = self.vectors.get_mut(&numbers.len());
+            if index.is_some_and(|index| index.insert_encoded(tag, &vector).is_ok()) {
+                dimensions = numbers.len();
+            }
+        }
+        self.by_time.insert((row.created_at, row.id.clone()), tag);
+        self.known.insert(tag, Known { row, dimensions });
+    }
+
+    pub(crate) fn remove(&mut self, tag: &Tag) {
+        let Some(known) = self.known.remove(tag) else {
+            return;
+        };
+        self.by_time
+            .remove(&(known.row.created_at, known.row.id.clone()));
+        if let Some(index) = self.vectors.get_mut(&known.dimensions) {
+            index.remove(tag);
+            if index.is_empty() {
+                self.vectors.remove(&known.dimensions);
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub(crate) fn get(&self, tag: &Tag) -> Option<&Known> {
+        self.known.get(tag)
+    }
+
+    /// Newest first, from behind a place on.
+    pub(crate) fn newest(&self, behind: Option<Place>) -> impl Iterator<Item = &Known> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let end = behind.map_or(Unbounded, Excluded);
+        let places = self.by_time.range((Unbounded, end)).rev();
+        places.filter_map(|(_, tag)| self.known.get(tag))
+    }
+
+    /// The records whose embeddings point most nearly where this one does, by their codes.
+    pub(crate) fn candidates(&self, embedding: &[f32], limit: usize) -> Vec<Tag> {
+        let index = self.vectors.get(&embedding.len());
+        let hits = index.and_then(|index| index.candidates(embedding, limit).ok());
+        let hits = hits.unwrap_or_default();
+        hits.into_iter().map(|hit| hit.key).collect()
+    }
+}

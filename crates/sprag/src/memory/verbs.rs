@@ -1,0 +1,492 @@
+//! The verbs of the store, each in two forms, and those of the client that give the blob to their caller.
+
+use sprag_session::memory::{Space, SpaceKind, Standing};
+
+use super::backend::blob_name;
+use super::find::{ListPage, ListQuery, Refreshed, SearchHit};
+use super::steps::{self, Rule, record_id};
+use super::store::{Draft, EncryptedMemoryStore, Stored};
+use super::{Chat, Memory, Owner};
+use crate::Error;
+use crate::client::{Client, Write};
+use crate::pending::Pending;
+use crate::start::Start;
+
+/// A record whose blob the application keeps.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sealed {
+    /// The id of the record.
+    pub id: String,
+    /// How often the record has been written, from 1.
+    pub revision: u64,
+    /// The blob: `evlt/v1`, 136 bytes and padding more than what is in it.
+    pub blob: Vec<u8>,
+    /// The name of the blob: SHA-256, in 64 hexadecimal digits.
+    pub name: String,
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealed")
+            .field("revision", &self.revision)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Start<'_> {
+    /// See [`Client::encrypt_user_memory`].
+    pub fn encrypt_user_memory(self, owner: &Owner, memory: &Memory) -> Pending<Sealed> {
+        self.0.sealed(owner, SpaceKind::Memory, |store| {
+            store.draft_memory(memory, Rule::Any)
+        })
+    }
+
+    /// See [`Client::decrypt_user_memory`].
+    pub fn decrypt_user_memory(self, owner: &Owner, id: &str, blob: &[u8]) -> Pending<Memory> {
+        self.0
+            .opened(owner, SpaceKind::Memory, id, blob, |opening, plaintext| {
+                opening.memory(plaintext)
+            })
+    }
+
+    /// See [`Client::encrypt_user_chat`].
+    pub fn encrypt_user_chat(self, owner: &Owner, chat: &Chat) -> Pending<Sealed> {
+        self.0.sealed(owner, SpaceKind::Chat, |store| {
+            store.draft_chat(chat, Rule::Any)
+        })
+    }
+
+    /// See [`Client::decrypt_user_chat`].
+    pub fn decrypt_user_chat(self, owner: &Owner, id: &str, blob: &[u8]) -> Pending<Chat> {
+        self.0
+            .opened(owner, SpaceKind::Chat, id, blob, |opening, plaintext| {
+                opening.chat(plaintext)
+            })
+    }
+}
+
+impl Client {
+    /// A handle of the same client for another application: what it remembers is apart, with keys of its own. 1 to 255 bytes without
+    /// control characters; the default is `sprag`. Not kept: name it each time.
+    #[must_use]
+    pub fn for_app(&self, app: &str) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            app: app.into(),
+        }
+    }
+
+    /// Seals a record whose blob the application keeps.
+    fn sealed(
+        &self,
+        owner: &Owner,
+        kind: SpaceKind,
+        draft: impl FnOnce(&EncryptedMemoryStore) -> Result<Draft, Error>,
+    ) -> Pending<Sealed> {
+        let shared = &self.shared;
+        let work = || {
+            let store = EncryptedMemoryStore::new(self, owner)?;
+            let draft = draft(&store)?;
+            let space = owner.space(&self.app, kind)?;
+            let author = owner.agent_name().unwrap_or_default();
+            let (ticket, sealed) = shared.submit(Write::Durable, |mut step| {
+                let record = &draft.prepared;
+                let (revision, sealed) = steps::seal(&mut step, &space, record, draft.rule)?;
+                let step = &mut step;
+                let indexes = &shared.memories;
+                steps::log(
+                    step, &space, indexes, record, revision, &sealed, author, false,
+                )?;
+                Ok(Sealed {
+                    id: draft.id.clone(),
+                    revision,
+                    name: blob_name(&sealed.name),
+                    blob: sealed.blob,
+                })
+            })?;
+            Ok(shared.when(ticket, sealed))
+        };
+        work().unwrap_or_else(|error| Pending::ready(shared.notifier.clone(), Err(error)))
+    }
+
+    /// Opens the blob of a record.
+    fn opened<T: Send + 'static>(
+        &self,
+        owner: &Owner,
+        kind: SpaceKind,
+        id: &str,
+        blob: &[u8],
+        decode: impl FnOnce(&steps::Opening, &[u8]) -> Result<T, Error>,
+    ) -> Pending<T> {
+        let shared = &self.shared;
+        let work = || {
+            let space = owner.space(&self.app, kind)?;
+            let id = record_id(id)?;
+            let hash = sprag_crypto::sha256(&[blob]);
+            let (ticket, (opening, of_another)) = shared.submit(Write::Durable, |step| {
+                let opening = steps::opening(&step, &space, &id)?;
+                let of_another =
+                    hash != opening.name && steps::is_newest_of_any(&step, &space, &hash)?;
+                Ok((opening, of_another))
+            })?;
+            let plaintext = opening.open(&space, blob, of_another)?;
+            let record = decode(&opening, &plaintext)?;
+            Ok(shared.when(ticket, record))
+        };
+        work().unwrap_or_else(|error| Pending::ready(shared.notifier.clone(), Err(error)))
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl Client {
+    /// Encrypts a memory of this owner; the application keeps the blob, where it likes, and gives it back to
+    /// [`decrypt_user_memory`](Self::decrypt_user_memory). Its key enters the key log of the account in the same step, so that other devices
+    /// can read it, and an older blob of the same record opens nowhere any more. A memory without an id gets one.
+    ///
+    /// When it returns, the log is durable: keep the blob at once. [`EncryptedMemoryStore`] does both in the right order.
+    ///
+    /// # Errors
+    /// `bad_record` (see [`InvalidRecord`](super::InvalidRecord)), `bad_input`; `record_erased`; `not_linked`; those of the store.
+    pub fn encrypt_user_memory(&self, owner: &Owner, memory: &Memory) -> Result<Sealed, Error> {
+        self.start().encrypt_user_memory(owner, memory).wait()
+    }
+
+    /// Decrypts a memory of this owner. What it gives is the newest revision that this device knows of, as a device of the account
+    /// wrote it: see [`Memory::provenance`].
+    ///
+    /// # Errors
+    /// `no_record`: the log of this device does not know it (yet). `record_deleted`, `record_erased`. `blob_stale`: a blob that is not
+    /// the newest of this record. `blob_misplaced`: one of another record. `blob_damaged`. `record_newer`: written by a newer
+    /// version. `key_not_here`: this device does not have the key yet. `bad_record`, `bad_input`; those of the store.
+    pub fn decrypt_user_memory(
+        &self,
+        owner: &Owner,
+        id: &str,
+        blob: &[u8],
+    ) -> Result<Memory, Error> {
+        self.start().decrypt_user_memory(owner, id, blob).wait()
+    }
+
+    /// As [`encrypt_user_memory`](Self::encrypt_user_memory), a chat.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encrypt_user_chat(&self, owner: &Owner, chat: &Chat) -> Result<Sealed, Error> {
+        self.start().encrypt_user_chat(owner, chat).wait()
+    }
+
+    /// As [`decrypt_user_memory`](Self::decrypt_user_memory), a chat.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decrypt_user_chat(&self, owner: &Owner, id: &str, blob: &[u8]) -> Result<Chat, Error> {
+        self.start().decrypt_user_chat(owner, id, blob).wait()
+    }
+}
+
+/// The verbs of an [`EncryptedMemoryStore`] as futures. A verb runs at once, whether or not its [`Pending`] is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct StartMemories<'a>(&'a EncryptedMemoryStore);
+
+/// An update goes on top of what its caller has seen.
+fn update(provenance: Option<&super::Provenance>) -> Rule {
+    Rule::Update(provenance.map(|seen| (seen.revision, seen.device)))
+}
+
+impl StartMemories<'_> {
+    fn store(self, memory: &Memory, rule: Rule, verify: bool) -> Pending<Stored> {
+        let memory = memory.clone();
+        self.0
+            .begin(move |store| store.put_memory(&memory, rule, verify))
+    }
+
+    fn remove(self, space: &Space, id: &str, for_good: bool) -> Pending<bool> {
+        let (space, id) = (space.clone(), id.to_owned());
+        self.0
+            .begin(move |store| store.remove(&space, &id, for_good))
+    }
+
+    /// See [`EncryptedMemoryStore::store_memory`].
+    pub fn store_memory(self, memory: &Memory) -> Pending<Stored> {
+        self.store(memory, Rule::New, false)
+    }
+
+    /// See [`EncryptedMemoryStore::store_verified`].
+    pub fn store_verified(self, memory: &Memory) -> Pending<Stored> {
+        self.store(memory, Rule::New, true)
+    }
+
+    /// See [`EncryptedMemoryStore::update_memory`].
+    pub fn update_memory(self, memory: &Memory) -> Pending<Stored> {
+        self.store(memory, update(memory.provenance()), false)
+    }
+
+    /// See [`EncryptedMemoryStore::get_memory`].
+    pub fn get_memory(self, id: &str) -> Pending<Memory> {
+        let id = id.to_owned();
+        self.0.begin(move |store| store.read_memory(&id))
+    }
+
+    /// See [`EncryptedMemoryStore::delete_memory`].
+    pub fn delete_memory(self, id: &str) -> Pending<bool> {
+        self.remove(&self.0.memories, id, false)
+    }
+
+    /// See [`EncryptedMemoryStore::erase_memory`].
+    pub fn erase_memory(self, id: &str) -> Pending<bool> {
+        self.remove(&self.0.memories, id, true)
+    }
+
+    /// See [`EncryptedMemoryStore::erase_all`].
+    pub fn erase_all(self) -> Pending<u64> {
+        self.0.begin(EncryptedMemoryStore::remove_all)
+    }
+
+    /// See [`EncryptedMemoryStore::standing`].
+    pub fn standing(self, id: &str) -> Pending<Standing> {
+        let id = id.to_owned();
+        self.0
+            .begin(move |store| store.standing_of(&store.memories, &id))
+    }
+
+    /// See [`EncryptedMemoryStore::search_similar`].
+    pub fn search_similar(
+        self,
+        embedding: &[f32],
+        limit: usize,
+        threshold: f32,
+    ) -> Pending<Vec<SearchHit>> {
+        let embedding = embedding.to_vec();
+        self.0
+            .begin(move |store| store.similar(&embedding, limit, threshold))
+    }
+
+    /// See [`EncryptedMemoryStore::list`].
+    pub fn list(self, query: &ListQuery) -> Pending<ListPage> {
+        let query = query.clone();
+        self.0
+            .begin(move |store| store.page(&store.memories, &query))
+    }
+
+    /// See [`EncryptedMemoryStore::refresh`].
+    pub fn refresh(self) -> Pending<Refreshed> {
+        self.0.begin(EncryptedMemoryStore::take_in)
+    }
+
+    /// See [`EncryptedMemoryStore::store_chat`].
+    pub fn store_chat(self, chat: &Chat) -> Pending<Stored> {
+        let chat = chat.clone();
+        self.0.begin(move |store| store.put_chat(&chat, Rule::New))
+    }
+
+    /// See [`EncryptedMemoryStore::update_chat`].
+    pub fn update_chat(self, chat: &Chat) -> Pending<Stored> {
+        let (chat, rule) = (chat.clone(), update(chat.provenance()));
+        self.0.begin(move |store| store.put_chat(&chat, rule))
+    }
+
+    /// See [`EncryptedMemoryStore::get_chat`].
+    pub fn get_chat(self, id: &str) -> Pending<Chat> {
+        let id = id.to_owned();
+        self.0.begin(move |store| store.read_chat(&id))
+    }
+
+    /// See [`EncryptedMemoryStore::delete_chat`].
+    pub fn delete_chat(self, id: &str) -> Pending<bool> {
+        self.remove(&self.0.chats, id, false)
+    }
+
+    /// See [`EncryptedMemoryStore::erase_chat`].
+    pub fn erase_chat(self, id: &str) -> Pending<bool> {
+        self.remove(&self.0.chats, id, true)
+    }
+
+    /// See [`EncryptedMemoryStore::list_chats`].
+    pub fn list_chats(self, query: &ListQuery) -> Pending<ListPage> {
+        let query = query.clone();
+        self.0.begin(move |store| store.page(&store.chats, &query))
+    }
+}
+
+impl EncryptedMemoryStore {
+    /// The same verbs as futures that need no runtime.
+    #[must_use]
+    pub fn start(&self) -> StartMemories<'_> {
+        StartMemories(self)
+    }
+
+    fn put_memory(
+        &self,
+        memory: &Memory,
+        rule: Rule,
+        verify: bool,
+    ) -> Result<Pending<Stored>, Error> {
+        let mut draft = self.draft_memory(memory, rule)?;
+        draft.verify = verify;
+        self.write(&self.memories, draft)
+    }
+
+    fn put_chat(&self, chat: &Chat, rule: Rule) -> Result<Pending<Stored>, Error> {
+        let draft = self.draft_chat(chat, rule)?;
+        self.write(&self.chats, draft)
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+impl EncryptedMemoryStore {
+    /// Stores a memory. Without an id it gets one; without times, the time now. When it returns, blob and log are durable.
+    ///
+    /// # Errors
+    /// `record_exists`: there is one of this id; `record_erased`: there was one, and it never comes back. `bad_record` (see
+    /// [`InvalidRecord`](super::InvalidRecord)), `bad_input`, `not_linked`. `backend_away`, `backend_refused`; those of the
+    /// store. The record is not stored then.
+    pub fn store_memory(&self, memory: &Memory) -> Result<Stored, Error> {
+        self.block(|store| store.put_memory(memory, Rule::New, false))
+    }
+
+    /// As [`store_memory`](Self::store_memory), and reads the blob back before it says so: what the backend gives is what it was
+    /// given, byte for byte.
+    ///
+    /// # Errors
+    /// `backend_lied`: it was not; the record is not stored. As there.
+    pub fn store_verified(&self, memory: &Memory) -> Result<Stored, Error> {
+        self.block(|store| store.put_memory(memory, Rule::New, true))
+    }
+
+    /// Reads a memory: the newest revision that this device knows of.
+    ///
+    /// # Errors
+    /// `no_record`, `record_deleted`, `record_erased`. `blob_missing`: its blob is not there (yet). `blob_stale`, `blob_misplaced`,
+    /// `blob_damaged`: what the backend gave is not it. `record_newer`, `key_not_here`; `backend_away`, `backend_refused`;
+    /// those of the store.
+    pub fn get_memory(&self, id: &str) -> Result<Memory, Error> {
+        self.block(|store| store.read_memory(id))
+    }
+
+    /// Writes a memory that there is. One that was read before is written only on top of what was read: then a write of somebody else in
+    /// between is not lost, but told. `updated_at` becomes the time now.
+    ///
+    /// Two devices that write at once, without knowing of each other, are told later, by the event `MemoryConflict`.
+    ///
+    /// # Errors
+    /// `no_record`, `record_deleted`, `record_erased`. `write_conflict`: it has been written since it was read; read it again. As
+    /// [`store_memory`](Self::store_memory).
+    pub fn update_memory(&self, memory: &Memory) -> Result<Stored, Error> {
+        self.block(|store| store.put_memory(memory, update(memory.provenance()), false))
+    }
+
+    /// Deletes a memory. Says whether there was one. An older backup, or a device that was removed, may still open its blob.
+    ///
+    /// # Errors
+    /// `bad_record`; those of the store.
+    pub fn delete_memory(&self, id: &str) -> Result<bool, Error> {
+        self.block(|store| store.remove(&store.memories, id, false))
+    }
+
+    /// Erases a memory, a deleted one too: it never comes back, and once its [`standing`](Self::standing) is
+    /// [`Erased`](Standing::Erased), nothing that the devices of the account hold opens it. Says whether there was one.
+    ///
+    /// # Errors
+    /// As [`delete_memory`](Self::delete_memory).
+    pub fn erase_memory(&self, id: &str) -> Result<bool, Error> {
+        self.block(|store| store.remove(&store.memories, id, true))
+    }
+
+    /// Erases all memories and chats of the owner. Says how many there were.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn erase_all(&self) -> Result<u64, Error> {
+        self.block(Self::remove_all)
+    }
+
+    /// How a memory stands.
+    ///
+    /// # Errors
+    /// `bad_record`; those of the store.
+    pub fn standing(&self, id: &str) -> Result<Standing, Error> {
+        self.block(|store| store.standing_of(&store.memories, id))
+    }
+
+    /// Finds the memories whose embeddings point most nearly where this one does: at most `limit` (1 to 1,000), the best first,
+    /// none with a cosine below `threshold`. Exact: codes are scanned, and the best ranked again by the embeddings themselves.
+    /// Memories with embeddings of other dimensions are not looked at.
+    ///
+    /// # Errors
+    /// `bad_record`: this is no embedding; `bad_input`; those of the store.
+    pub fn search_similar(
+        &self,
+        embedding: &[f32],
+        limit: usize,
+        threshold: f32,
+    ) -> Result<Vec<SearchHit>, Error> {
+        self.block(|store| store.similar(embedding, limit, threshold))
+    }
+
+    /// Lists memories by the time when they were made, the newest first.
+    ///
+    /// # Errors
+    /// `bad_input`: `after` is not the `next` of a page; those of the store.
+    pub fn list(&self, query: &ListQuery) -> Result<ListPage, Error> {
+        self.block(|store| store.page(&store.memories, query))
+    }
+
+    /// Takes what other devices changed into the index, all of it, and has the server asked for what is newer: carry the tasks out, then
+    /// again. (Lists and searches take in what is at hand by themselves.)
+    ///
+    /// # Errors
+    /// `not_linked`; those of the store.
+    pub fn refresh(&self) -> Result<Refreshed, Error> {
+        self.block(Self::take_in)
+    }
+
+    /// As [`store_memory`](Self::store_memory), a chat.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn store_chat(&self, chat: &Chat) -> Result<Stored, Error> {
+        self.block(|store| store.put_chat(chat, Rule::New))
+    }
+
+    /// As [`update_memory`](Self::update_memory), a chat.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn update_chat(&self, chat: &Chat) -> Result<Stored, Error> {
+        self.block(|store| store.put_chat(chat, update(chat.provenance())))
+    }
+
+    /// As [`get_memory`](Self::get_memory), a chat.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_chat(&self, id: &str) -> Result<Chat, Error> {
+        self.block(|store| store.read_chat(id))
+    }
+
+    /// As [`delete_memory`](Self::delete_memory), a chat.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_chat(&self, id: &str) -> Result<bool, Error> {
+        self.block(|store| store.remove(&store.chats, id, false))
+    }
+
+    /// As [`erase_memory`](Self::erase_memory), a chat.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn erase_chat(&self, id: &str) -> Result<bool, Error> {
+        self.block(|store| store.remove(&store.chats, id, true))
+    }
+
+    /// As [`list`](Self::list), chats.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn list_chats(&self, query: &ListQuery) -> Result<ListPage, Error> {
+        self.block(|store| store.page(&store.chats, query))
+    }
+}
