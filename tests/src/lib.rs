@@ -1,6 +1,7 @@
 //! What the workspace's tests share.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod conversation;
 pub mod desk;
 pub mod fuzz_bodies;

@@ -29,7 +29,7 @@ pub struct KeyLog(BTreeMap<RecordId, Entry>);
 
 /// By what entries of one record are told apart: an erase beats everything, then the higher revision, then the higher
 /// device; the rest only makes the order total.
-fn rank(entry: &Entry) -> (bool, u64, u32, (u8, (u64, u32), [u8; 32]), u64, &str) {
+fn rank(entry: &Entry) -> impl PartialOrd + '_ {
     (
         entry.state.is_erased(),
         entry.revision,

@@ -7,17 +7,20 @@
 //! devices of the account share.
 //!
 //! The formats make, read, judge and merge (`head`, `segment`, `log`, `keys`). Around them, as methods of
-//! [`Device`](crate::Device): records in rows (`records`, `spaces`, `blobs`), what is put (`push`) and what is got (`pull`)
+//! [`Device`](crate::Device): records in rows (`records`, `index`, `spaces`, `blobs`), what is put (`push`) and what is got (`pull`)
 //! by tasks, and generations (`upkeep`).
 
 pub(crate) mod blobs;
 mod error;
 mod head;
+mod index;
 mod keys;
 mod log;
+mod lost;
 mod pull;
 mod push;
 mod records;
+mod refill;
 mod sealed;
 mod segment;
 mod space;
@@ -27,9 +30,11 @@ mod upkeep;
 pub use blobs::{BlobState, MAX_BLOB};
 pub use error::LogError;
 pub use head::{Head, MAX_HEAD, MAX_SEGMENTS, Seen, SegmentRef, WriterState};
+pub use index::{Changed, MAX_INDEX};
 pub use keys::{NamesKey, ObjectName, SpaceKey, generation_id};
 pub use log::{KeyLog, Merged};
-pub use records::{Draft, LostWrite, MAX_INDEX, MAX_RECORDS, RecordTag, Standing};
+pub use lost::LostWrite;
+pub use records::{Draft, MAX_RECORDS, RecordTag, Standing};
 pub use sealed::{GENERATION_OVERHEAD, generation_of};
 pub use segment::{Entry, MAX_ENTRIES, RecordState, Segment};
 pub use space::{RecordId, Space, SpaceKind};

@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use sprag_store::{MAX_ROW, Rows, Staged, StoreError};
+use sprag_store::{Rows, Staged, StoreError};
 use zeroize::Zeroizing;
 
 use super::blobs::{self, Use, Work};
+use super::index::{index, unindex};
 use super::keys::ObjectName;
 use super::log::{Merged, judge};
+use super::lost::forget_lost;
 use super::space::{RecordId, Space};
 use super::spaces::{SpaceRow, mark_busy};
 use super::{Entry, LogError, RecordState};
@@ -18,10 +20,6 @@ use crate::{tables, upkeep};
 
 /// Records of a space, tombstones among them.
 pub const MAX_RECORDS: u32 = 1_000_000;
-/// What the search index may keep of one record, in bytes.
-pub const MAX_INDEX: usize = 64 << 10;
-/// Writes that lost against another one, kept in a space; beyond it the oldest names go.
-const LOST: usize = 1_000;
 
 const VERSION: u8 = 1;
 
@@ -86,16 +84,6 @@ pub enum Standing {
     Erased,
 }
 
-/// A write that lost against another one of the same revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LostWrite {
-    /// The record.
-    pub id: RecordId,
-    /// What was written, with the key of its blob.
-    pub entry: Entry,
-}
-
 /// An entry as it stands in a row.
 pub(super) fn read_row(bytes: &[u8]) -> Result<(RecordId, Entry), StoreError> {
     let mut reader = Reader::new(bytes, VERSION, "log entry")?;
@@ -106,7 +94,7 @@ pub(super) fn read_row(bytes: &[u8]) -> Result<(RecordId, Entry), StoreError> {
     Ok((id, entry))
 }
 
-fn row_of(id: &RecordId, entry: &Entry) -> Zeroizing<Vec<u8>> {
+pub(super) fn row_of(id: &RecordId, entry: &Entry) -> Zeroizing<Vec<u8>> {
     let size = id.as_bytes().len() + entry.agent.len() + 110;
     let mut writer = Writer::new(VERSION, size);
     writer.block(id.as_bytes());
@@ -123,31 +111,8 @@ pub(super) fn load_entry(
     bytes.map(|bytes| read_row(&bytes)).transpose()
 }
 
-/// What the search index knows of a record is forgotten.
-fn unindex(rows: &mut Staged<'_>, space: u32, record: &RecordTag) -> Result<(), StoreError> {
-    rows.delete(tables::unindexed(space, record));
-    rows.delete_below(&tables::index_row(space, record))
-}
-
-fn index(
-    rows: &mut Staged<'_>,
-    space: u32,
-    record: &RecordTag,
-    bytes: &[u8],
-) -> Result<(), StepError> {
-    if bytes.is_empty() || bytes.len() > MAX_INDEX {
-        return Err(LogError::BadInput.into());
-    }
-    unindex(rows, space, record)?;
-    let first = tables::index_row(space, record);
-    for (number, chunk) in (0u8..).zip(bytes.chunks(MAX_ROW)) {
-        rows.put(first.join(&[number]), Zeroizing::new(chunk.to_vec()));
-    }
-    Ok(())
-}
-
 /// All blobs of a record that are held here, or on their way, are given up.
-fn release_blob(rows: &mut Staged<'_>, state: &RecordState) -> Result<(), StoreError> {
+pub(super) fn release_blob(rows: &mut Staged<'_>, state: &RecordState) -> Result<(), StoreError> {
     if let RecordState::Live { blob, .. } = state {
         blobs::unwant(rows, Work::Get, blob)?;
         rows.delete(tables::blob_work(0x12, blob));
@@ -157,7 +122,7 @@ fn release_blob(rows: &mut Staged<'_>, state: &RecordState) -> Result<(), StoreE
 }
 
 /// What may be done with a blob that is not the newest of its record, once the server has a head that says so.
-fn drop_later(rows: &mut Staged<'_>, space: u32, state: &RecordState) {
+pub(super) fn drop_later(rows: &mut Staged<'_>, space: u32, state: &RecordState) {
     if let RecordState::Live {
         blob,
         at_server: true,
@@ -166,22 +131,6 @@ fn drop_later(rows: &mut Staged<'_>, space: u32, state: &RecordState) {
     {
         rows.put(tables::drop_later(space, blob), Zeroizing::new(vec![1]));
     }
-}
-
-/// Writes of a record that lost are forgotten, with their blobs.
-fn forget_lost(rows: &mut Staged<'_>, space: u32, record: &RecordTag) -> Result<(), StoreError> {
-    let mut lost = Vec::new();
-    rows.scan(&tables::lost_write(space, record), &mut |suffix, value| {
-        lost.push((suffix.to_vec(), read_row(value)));
-        ControlFlow::Continue(())
-    })?;
-    for (suffix, row) in lost {
-        let (_, entry) = row?;
-        release_blob(rows, &entry.state)?;
-        drop_later(rows, space, &entry.state);
-        rows.delete(tables::lost_write(space, &[&record[..], &suffix].concat()));
-    }
-    Ok(())
 }
 
 impl Device {
@@ -335,41 +284,6 @@ impl Device {
             }
         }
         Ok(())
-    }
-
-    /// A write lost against another one of the same revision: it is told, and kept until somebody has looked.
-    fn tell_lost(
-        &self,
-        rows: &mut Staged<'_>,
-        row: &SpaceRow,
-        record: &RecordTag,
-        id: &RecordId,
-        lost: &Entry,
-    ) -> Result<(), StepError> {
-        let RecordState::Live { blob, .. } = &lost.state else {
-            return Ok(());
-        };
-        let name = tables::lost_write(row.number, &[&record[..], blob].concat());
-        if rows.get(&name)?.is_some() {
-            return Ok(());
-        }
-        let mut names = Vec::new();
-        rows.scan(&tables::lost_write(row.number, &[]), &mut |suffix, _| {
-            names.push(suffix.to_vec());
-            ControlFlow::Continue(())
-        })?;
-        if names.len() >= LOST
-            && let Some(first) = names.first()
-        {
-            rows.delete(tables::lost_write(row.number, first));
-        }
-        rows.put(name, row_of(id, lost));
-        let event = crate::Event::MemoryConflict {
-            space: row.space.clone(),
-            record: id.as_bytes().to_vec(),
-            device: lost.device,
-        };
-        Ok(crate::event::record(rows, &event)?)
     }
 
     /// What the log says of a record, whatever became of it.
@@ -539,197 +453,5 @@ impl Device {
             },
         )?;
         Ok(failed?)
-    }
-
-    /// Writes that lost against another one of the same revision, with all that opens them. They stay until
-    /// [`memory_forget_lost`](Self::memory_forget_lost), the last 1,000 of a space.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn memory_lost(&self, rows: &dyn Rows, space: &Space) -> Result<Vec<LostWrite>, StepError> {
-        let Some((row, _)) = self.find_space(rows, space)? else {
-            return Ok(Vec::new());
-        };
-        let mut lost = Vec::new();
-        let mut failed = Ok(());
-        rows.scan(&tables::lost_write(row.number, &[]), &mut |_, value| {
-            match read_row(value) {
-                Ok((id, entry)) => lost.push(LostWrite { id, entry }),
-                Err(error) => failed = Err(error),
-            }
-            ControlFlow::Continue(())
-        })?;
-        failed?;
-        Ok(lost)
-    }
-
-    /// Forgets the writes of a record that lost.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn memory_forget_lost(
-        &self,
-        rows: &mut Staged<'_>,
-        space: &Space,
-        id: &RecordId,
-    ) -> Result<(), StepError> {
-        if let Some((row, name)) = self.find_space(rows, space)? {
-            let record = self.names_key(rows)?.record(&name, id);
-            forget_lost(rows, row.number, &record)?;
-            mark_busy(rows, row.number);
-        }
-        Ok(())
-    }
-
-    /// Keeps what the search index says of a record, if that revision is the newest. Says whether it was. It goes with
-    /// the record.
-    ///
-    /// # Errors
-    /// `Log(BadInput)`: nothing, or more than 64 KiB. What the store answers.
-    pub fn memory_index_put(
-        &self,
-        rows: &mut Staged<'_>,
-        space: &Space,
-        id: &RecordId,
-        revision: u64,
-        bytes: &[u8],
-    ) -> Result<bool, StepError> {
-        let Some((row, name)) = self.find_space(rows, space)? else {
-            return Ok(false);
-        };
-        let record = self.names_key(rows)?.record(&name, id);
-        let entry = load_entry(rows, row.number, &record)?.map(|(_, entry)| entry);
-        let live = |entry: &Entry| {
-            entry.revision == revision && matches!(entry.state, RecordState::Live { .. })
-        };
-        if !entry.as_ref().is_some_and(live) {
-            return Ok(false);
-        }
-        index(rows, row.number, &record, bytes)?;
-        Ok(true)
-    }
-
-    /// Everything that the search index keeps of a space.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn memory_index(
-        &self,
-        rows: &dyn Rows,
-        space: &Space,
-        visit: &mut dyn FnMut(&RecordTag, &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StepError> {
-        let Some((row, _)) = self.find_space(rows, space)? else {
-            return Ok(());
-        };
-        let mut gathered: Option<(RecordTag, Zeroizing<Vec<u8>>)> = None;
-        let mut flow = ControlFlow::Continue(());
-        rows.scan(&tables::index_row(row.number, &[]), &mut |suffix, value| {
-            let Some((record, [number])) = suffix.split_first_chunk::<16>() else {
-                return ControlFlow::Continue(());
-            };
-            match &mut gathered {
-                Some((before, bytes)) if before == record && *number > 0 => {
-                    bytes.extend_from_slice(value);
-                }
-                _ => {
-                    if let Some((before, bytes)) = gathered.take() {
-                        flow = visit(&before, &bytes);
-                    }
-                    gathered = Some((*record, Zeroizing::new(value.to_vec())));
-                }
-            }
-            flow
-        })?;
-        if flow.is_continue()
-            && let Some((record, bytes)) = gathered
-        {
-            let _ = visit(&record, &bytes);
-        }
-        Ok(())
-    }
-
-    /// What the search index keeps of one record.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn memory_index_of(
-        &self,
-        rows: &dyn Rows,
-        space: &Space,
-        record: &RecordTag,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, StepError> {
-        let Some((row, _)) = self.find_space(rows, space)? else {
-            return Ok(None);
-        };
-        let mut bytes = Zeroizing::new(Vec::new());
-        rows.scan(&tables::index_row(row.number, record), &mut |_, value| {
-            bytes.extend_from_slice(value);
-            ControlFlow::Continue(())
-        })?;
-        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
-    }
-
-    /// Which record a tag names, and what the log says of it.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn memory_of_tag(
-        &self,
-        rows: &dyn Rows,
-        space: &Space,
-        record: &RecordTag,
-    ) -> Result<Option<(RecordId, Entry)>, StepError> {
-        let Some((row, _)) = self.find_space(rows, space)? else {
-            return Ok(None);
-        };
-        Ok(load_entry(rows, row.number, record)?)
-    }
-
-    /// Records that changed and of which the index does not know: what the log says of them now; `None` if they cannot be
-    /// read any more. At most `limit`.
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn memory_changed(
-        &self,
-        rows: &dyn Rows,
-        space: &Space,
-        limit: usize,
-    ) -> Result<Vec<(RecordTag, Option<(RecordId, Entry)>)>, StepError> {
-        let Some((row, _)) = self.find_space(rows, space)? else {
-            return Ok(Vec::new());
-        };
-        let mut tags: Vec<RecordTag> = Vec::new();
-        rows.scan(&tables::unindexed(row.number, &[]), &mut |suffix, _| {
-            if tags.len() >= limit {
-                return ControlFlow::Break(());
-            }
-            tags.extend(<RecordTag>::try_from(suffix));
-            ControlFlow::Continue(())
-        })?;
-        let mut changed = Vec::new();
-        for tag in tags {
-            let entry = load_entry(rows, row.number, &tag)?;
-            let live = entry.filter(|(_, entry)| matches!(entry.state, RecordState::Live { .. }));
-            changed.push((tag, live));
-        }
-        Ok(changed)
-    }
-
-    /// The index knows of a change: it is not told again. (A write of index rows says so by itself.)
-    ///
-    /// # Errors
-    /// What the store answers.
-    pub fn memory_index_taken(
-        &self,
-        rows: &mut Staged<'_>,
-        space: &Space,
-        record: &RecordTag,
-    ) -> Result<(), StepError> {
-        if let Some((row, _)) = self.find_space(rows, space)? {
-            rows.delete(tables::unindexed(row.number, record));
-        }
-        Ok(())
     }
 }

@@ -386,22 +386,6 @@ impl Device {
         health.backup_due = state.in_backup != (0, 0) && state.in_backup < writes;
         Ok(health)
     }
-
-    /// The server was restored from a backup, or began anew: it is given all heads and blobs that are held here.
-    pub(crate) fn give_memories_back(
-        &mut self,
-        rows: &mut Staged<'_>,
-        env: &mut Env<'_>,
-    ) -> Result<(), StepError> {
-        for mut row in SpaceRow::all(rows)? {
-            if row.head > 0 {
-                row.refilled = (0, 0);
-                let tag = row.tag.clone();
-                self.refill(rows, env, &mut row, tag)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn erases(rows: &dyn Rows) -> Result<Vec<(u32, [u8; 16])>, StepError> {

@@ -1,0 +1,643 @@
+//! The key log between devices and a server that nobody trusts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+
+use sprag_session::memory::{
+    ERASE_MS, Entry, LogError, NamesKey, RecordState, Segment, Space, SpaceKind, Standing,
+};
+use sprag_session::{Event, Generation, StepError, Task};
+use sprag_tests::archive::{Archive, id, space};
+
+fn refusals(archive: &Archive, at: usize) -> Vec<LogError> {
+    let events = archive.events(at).into_iter();
+    events
+        .filter_map(|event| match event {
+            Event::MemoryRefused { error, .. } => Some(error),
+            _ => None,
+        })
+        .collect()
+}
+
+fn refilled(archive: &Archive, at: usize) -> usize {
+    let events = archive.events(at).into_iter();
+    events
+        .filter(|event| matches!(event, Event::MemoryRefilled { .. }))
+        .count()
+}
+
+fn head_name() -> Vec<u8> {
+    NamesKey::new(&[1; 32]).head(&space()).to_vec()
+}
+
+#[test]
+fn what_one_device_writes_the_other_finds_and_reads() {
+    let mut archive = Archive::new(2, 1);
+    archive.write(0, "a", "first");
+    archive.write(0, "b", "second");
+    archive.work(0);
+    assert_eq!(archive.read(1, "a"), None);
+    archive.refresh(1);
+    archive.work(1);
+    assert_eq!(archive.read(1, "a").as_deref(), Some("first"));
+    assert_eq!(archive.read(1, "b").as_deref(), Some("second"));
+    // It knows the space from the list of spaces alone.
+    let desk = &archive.desks[1];
+    assert_eq!(desk.device.memory_spaces(&desk.rows).unwrap(), [space()]);
+    archive.write(1, "a", "better");
+    archive.work(1);
+    archive.settle();
+    assert_eq!(archive.read(0, "a").as_deref(), Some("better"));
+    assert_eq!(archive.entry(0, "a").unwrap().revision, 2);
+    // The blob of before is nowhere any more.
+    assert_eq!(
+        archive
+            .shelves
+            .blobs
+            .values()
+            .filter(|blob| blob.ends_with(b"first"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn writes_of_many_devices_meet_and_nothing_is_lost() {
+    let mut archive = Archive::new(3, 2);
+    for round in 0..4 {
+        for at in 0..3 {
+            archive.write(at, &format!("{at}-{round}"), "text");
+        }
+        // All put at once: two of three are told of the others.
+        let tasks: Vec<_> = (0..3).map(|at| archive.tasks(at)).collect();
+        for (at, tasks) in tasks.iter().enumerate() {
+            for task in tasks {
+                archive.perform(at, task);
+            }
+        }
+    }
+    archive.settle();
+    for at in 0..3 {
+        for other in 0..3 {
+            for round in 0..4 {
+                let record = format!("{other}-{round}");
+                assert_eq!(
+                    archive.read(at, &record).as_deref(),
+                    Some("text"),
+                    "{at} {record}"
+                );
+            }
+        }
+        assert!(refusals(&archive, at).is_empty());
+    }
+}
+
+#[test]
+fn one_of_two_writes_of_a_revision_counts_and_the_other_is_told_and_kept() {
+    let mut archive = Archive::new(2, 3);
+    archive.write(0, "a", "base");
+    archive.settle();
+    archive.write(0, "a", "of device 0");
+    archive.write(1, "a", "of device 1");
+    archive.settle();
+    // The higher device number counts, on both.
+    for at in 0..2 {
+        assert_eq!(archive.read(at, "a").as_deref(), Some("of device 1"));
+        let told = archive.events(at).into_iter().any(|event| {
+            matches!(event, Event::MemoryConflict { record, device: 70_000, .. } if record == b"a")
+        });
+        assert!(told, "{at}");
+        let desk = &archive.desks[at];
+        let lost = desk.device.memory_lost(&desk.rows, &space()).unwrap();
+        assert_eq!(lost.len(), 1);
+        assert_eq!(lost[0].entry.device, 70_000);
+    }
+    // The one who wrote it still has it whole.
+    let desk = &archive.desks[0];
+    let lost = desk.device.memory_lost(&desk.rows, &space()).unwrap();
+    let RecordState::Live { blob, .. } = &lost[0].entry.state else {
+        panic!()
+    };
+    let blob = *blob;
+    let bytes = desk.device.memory_blob(&desk.rows, &blob).unwrap().unwrap();
+    assert!(bytes.ends_with(b"of device 0"));
+    archive.desks[0]
+        .step(|device, rows, _| device.memory_forget_lost(rows, &space(), &id("a")))
+        .unwrap();
+    let desk = &archive.desks[0];
+    assert!(
+        desk.device
+            .memory_lost(&desk.rows, &space())
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        desk.device
+            .memory_blob(&desk.rows, &blob)
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn delete_reaches_the_other_device_with_index_and_blob_and_a_later_write_brings_it_back() {
+    let mut archive = Archive::new(2, 4);
+    archive.write(0, "a", "text");
+    archive.settle();
+    let RecordState::Live { blob, .. } = archive.entry(1, "a").unwrap().state else {
+        panic!()
+    };
+    assert!(archive.delete(1, "a"));
+    assert!(!archive.delete(1, "a"));
+    archive.settle();
+    assert_eq!(archive.standing(0, "a"), Standing::Deleted);
+    let desk = &archive.desks[0];
+    assert!(
+        desk.device
+            .memory_blob(&desk.rows, &blob)
+            .unwrap()
+            .is_none()
+    );
+    let mut rows = 0;
+    desk.device
+        .memory_index(&desk.rows, &space(), &mut |_, _| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(rows, 0);
+    let changed = desk
+        .device
+        .memory_changed(&desk.rows, &space(), 10)
+        .unwrap();
+    assert!(matches!(changed[..], [(_, None)]));
+    assert!(!archive.shelves.blobs.contains_key(&blob));
+    archive.write(0, "a", "again");
+    archive.settle();
+    assert_eq!(archive.read(1, "a").as_deref(), Some("again"));
+    assert_eq!(archive.entry(1, "a").unwrap().revision, 3);
+}
+
+#[test]
+fn server_that_shows_an_older_head_is_noticed_and_given_the_newest() {
+    let mut archive = Archive::new(2, 5);
+    archive.write(0, "a", "old");
+    archive.settle();
+    let old = archive.shelves.clone();
+    archive.write(0, "a", "new");
+    archive.settle();
+    let newest = archive.shelves.objects[&head_name()].1.clone();
+    // The whole server goes back; its tags go on.
+    let tags = archive.shelves.clone();
+    archive.shelves = old.clone();
+    archive.shelves.objects = old
+        .objects
+        .into_iter()
+        .map(|(name, (_, value))| {
+            (
+                name.clone(),
+                ([tags.objects[&name].0.clone(), vec![1]].concat(), value),
+            )
+        })
+        .collect();
+    archive.refresh(1);
+    archive.work(1);
+    assert!(refusals(&archive, 1).contains(&LogError::Stale));
+    assert!(refilled(&archive, 1) > 0);
+    assert_eq!(archive.read(1, "a").as_deref(), Some("new"));
+    assert_eq!(archive.shelves.objects[&head_name()].1, newest);
+    let RecordState::Live { blob, .. } = archive.entry(1, "a").unwrap().state else {
+        panic!()
+    };
+    assert!(archive.shelves.blobs.contains_key(&blob));
+}
+
+#[test]
+fn server_that_lost_everything_is_refilled_by_any_device() {
+    let mut archive = Archive::new(2, 6);
+    for n in 0..5 {
+        archive.write(0, &format!("{n}"), "text");
+        archive.settle();
+    }
+    archive.shelves.objects.clear();
+    archive.shelves.blobs.clear();
+    archive.refresh(1);
+    archive.work(1);
+    assert!(refilled(&archive, 1) > 0);
+    // A device that was never there reads it all.
+    let mut others = Archive::new(3, 6);
+    others.shelves = archive.shelves.clone();
+    others.refresh(2);
+    others.work(2);
+    for n in 0..5 {
+        assert_eq!(others.read(2, &format!("{n}")).as_deref(), Some("text"));
+    }
+}
+
+#[test]
+fn server_that_never_keeps_anything_does_not_keep_a_device_busy() {
+    let mut archive = Archive::new(1, 7);
+    archive.write(0, "a", "text");
+    archive.work(0);
+    let mut puts = 0;
+    for _ in 0..50 {
+        archive.shelves.objects.clear();
+        archive.refresh(0);
+        for task in archive.tasks(0) {
+            puts += usize::from(matches!(task, Task::PutObject { .. }));
+            archive.perform(0, &task);
+        }
+    }
+    assert!(puts < 20, "{puts}");
+}
+
+#[test]
+fn segment_that_is_changed_exchanged_or_missing_changes_nothing_and_comes_right_later() {
+    let mut archive = Archive::new(2, 8);
+    archive.write(0, "a", "text");
+    archive.work(0);
+    archive.refresh(1);
+    // Until the segment of the space is to be got, and not that of the list of spaces.
+    let (task, name) = loop {
+        let mut found = None;
+        let knows = {
+            let desk = &archive.desks[1];
+            !desk.device.memory_spaces(&desk.rows).unwrap().is_empty()
+        };
+        for task in archive.tasks(1) {
+            match task {
+                Task::GetBlob { id, name, .. } if knows => found = Some((id, name)),
+                task => archive.perform(1, &task),
+            }
+        }
+        if let Some(found) = found {
+            break found;
+        }
+    };
+    let is_other = |(other, _): &(&[u8; 32], &Vec<u8>)| **other != name;
+    let (_, other) = archive.shelves.blobs.iter().find(is_other).unwrap();
+    let other = other.clone();
+    let good = archive.shelves.blobs[&name].clone();
+    let mut flipped = good.clone();
+    flipped[30] ^= 1;
+    for bad in [
+        &flipped,
+        &good[..good.len() - 1].to_vec(),
+        &other,
+        &Vec::new(),
+    ] {
+        let refused = archive.desks[1]
+            .step(|device, rows, env| device.supply(rows, env, task, bad))
+            .unwrap();
+        assert_eq!(refused, Err(sprag_session::ProtocolError::Malformed));
+    }
+    assert_eq!(archive.read(1, "a"), None);
+    let kept = archive.shelves.blobs.clone();
+    archive.shelves.blobs.clear();
+    archive.wait(120_000);
+    archive.work(1);
+    assert!(refusals(&archive, 1).contains(&LogError::Missing));
+    assert_eq!(archive.entry(1, "a"), None);
+    archive.shelves.blobs = kept;
+    archive.refresh(1);
+    archive.work(1);
+    assert_eq!(archive.read(1, "a").as_deref(), Some("text"));
+}
+
+#[test]
+fn head_that_nobody_of_ours_signed_is_refused_and_replaced() {
+    let mut archive = Archive::new(2, 9);
+    archive.write(0, "a", "text");
+    archive.settle();
+    // Device 1 is removed, and writes on with all that it knows.
+    archive.change_list(&[0]);
+    archive.write(1, "a", "of the removed one");
+    archive.work(1);
+    archive.refresh(0);
+    let mut generation = false;
+    for _ in 0..4 {
+        archive.work(0);
+        if !generation {
+            // Nothing goes out before there is a generation that the removed one does not have.
+            archive.desks[0]
+                .step(|device, rows, env| device.memory_renew_keys(rows, env))
+                .unwrap();
+            generation = true;
+        }
+        archive.refresh(0);
+    }
+    assert!(refusals(&archive, 0).contains(&LogError::UnlistedDevice));
+    assert_eq!(archive.read(0, "a").as_deref(), Some("text"));
+}
+
+#[test]
+fn nothing_is_uploaded_after_a_removal_until_there_is_a_generation_of_that_list() {
+    let mut archive = Archive::new(2, 10);
+    archive.write(0, "a", "text");
+    archive.settle();
+    archive.write(0, "b", "under way when the list comes");
+    let before = archive.tasks(0);
+    assert!(!before.is_empty());
+    archive.change_list(&[0]);
+    archive.write(0, "c", "local writing goes on");
+    let heads = archive.shelves.heads.len();
+    archive.work(0);
+    assert_eq!(archive.shelves.heads.len(), heads);
+    assert!(archive.tasks(0).is_empty());
+    archive.desks[0]
+        .step(|device, rows, env| device.new_generation(rows, env).map(|_| ()))
+        .unwrap();
+    archive.work(0);
+    // All heads are sealed under it, and what the removed device holds opens nothing that was put since.
+    let desk = &archive.desks[1];
+    let stolen = desk.device.generations(&desk.rows).unwrap();
+    let head = NamesKey::new(&[1; 32]).head(&space());
+    let mut put = 0;
+    for (_, value) in &archive.shelves.heads[heads..] {
+        put += 1;
+        for stolen in &stolen {
+            let (epoch, number, _) = sprag_session::memory::generation_of(value).unwrap();
+            assert_ne!((epoch, number), (stolen.epoch, stolen.number));
+        }
+    }
+    assert!(put >= 2);
+    for blob in archive.shelves.blobs.values() {
+        let opened = Segment::open(&stolen, &space(), &head, blob);
+        assert!(opened.is_err());
+    }
+    let mut fresh = Archive::new(1, 10);
+    fresh.shelves = archive.shelves.clone();
+    assert_eq!(
+        archive.read(0, "c").as_deref(),
+        Some("local writing goes on")
+    );
+}
+
+/// All keys of records that somebody finds who has these generations and everything that the server ever had.
+fn keys_found(archive: &Archive, generations: &[Generation]) -> BTreeSet<[u8; 32]> {
+    let head = NamesKey::new(&[1; 32]).head(&space());
+    let mut found = BTreeSet::new();
+    for blob in archive.shelves.every_blob.values() {
+        if let Ok(segment) = Segment::open(generations, &space(), &head, blob) {
+            for entry in segment.entries().values() {
+                if let RecordState::Live { key, .. } = &entry.state {
+                    found.insert(**key);
+                }
+            }
+        }
+    }
+    found
+}
+
+fn key_of(entry: &Entry) -> [u8; 32] {
+    let RecordState::Live { key, .. } = &entry.state else {
+        panic!("not live")
+    };
+    **key
+}
+
+#[test]
+fn erased_is_said_only_when_no_device_holds_anything_that_opens_it_and_then_nothing_does() {
+    let mut archive = Archive::new(2, 11);
+    let secret = key_of(&archive.write(0, "secret", "to be forgotten"));
+    archive.write(0, "other", "to be kept");
+    archive.settle();
+    archive.erase(1, "secret");
+    assert_eq!(archive.standing(1, "secret"), Standing::ErasePending);
+    archive.settle();
+    assert_eq!(archive.standing(0, "secret"), Standing::ErasePending);
+    // Everything is still readable for whoever has today's keys and kept what the server had.
+    let desk = &archive.desks[0];
+    let all = desk.device.generations(&desk.rows).unwrap();
+    assert!(keys_found(&archive, &all).contains(&secret));
+    // A holder makes a generation in its upkeep, and everything is sealed anew.
+    archive.maintain(0);
+    archive.work(0);
+    archive.share(0, 1);
+    archive.settle();
+    assert_eq!(archive.standing(0, "secret"), Standing::ErasePending);
+    // One device has renewed its store, the other has not: not yet.
+    archive.maintain(0);
+    archive.settle();
+    assert_eq!(archive.standing(0, "secret"), Standing::ErasePending);
+    assert_eq!(archive.standing(1, "secret"), Standing::ErasePending);
+    archive.maintain(1);
+    archive.settle();
+    for at in 0..2 {
+        assert_eq!(archive.standing(at, "secret"), Standing::Erased, "{at}");
+        assert!(
+            archive
+                .events(at)
+                .iter()
+                .any(|event| matches!(event, Event::MemoryErased { count: 1, .. }))
+        );
+        let desk = &archive.desks[at];
+        let left = desk.device.generations(&desk.rows).unwrap();
+        assert!(!keys_found(&archive, &left).contains(&secret));
+        for (_, value) in desk.rows.iter() {
+            assert!(!value.windows(32).any(|window| window == secret));
+        }
+        assert_eq!(archive.read(at, "other").as_deref(), Some("to be kept"));
+    }
+    // It never comes back.
+    let again =
+        archive.desks[0].step(|device, rows, _| device.memory_next(rows, &space(), &id("secret")));
+    assert!(matches!(again, Err(StepError::Log(LogError::Erased))));
+}
+
+#[test]
+fn erase_wins_over_a_write_that_did_not_know_of_it() {
+    let mut archive = Archive::new(2, 12);
+    archive.write(0, "a", "text");
+    archive.settle();
+    archive.erase(0, "a");
+    archive.write(1, "a", "newer");
+    archive.write(1, "a", "newest");
+    archive.settle();
+    for at in 0..2 {
+        assert_eq!(archive.read(at, "a"), None);
+        assert_eq!(archive.standing(at, "a"), Standing::ErasePending);
+    }
+}
+
+#[test]
+fn erases_are_gathered_into_one_generation_a_day() {
+    let mut archive = Archive::new(1, 13);
+    let generations = |archive: &Archive| {
+        let desk = &archive.desks[0];
+        desk.device
+            .writing_generation(&desk.rows)
+            .unwrap()
+            .unwrap()
+            .number
+    };
+    for n in 0..4 {
+        archive.write(0, &format!("{n}"), "text");
+    }
+    archive.work(0);
+    for n in 0..3 {
+        archive.erase(0, &format!("{n}"));
+        archive.maintain(0);
+        archive.work(0);
+        archive.wait(3_600_000);
+    }
+    assert_eq!(generations(&archive), 2);
+    archive.wait(ERASE_MS);
+    archive.maintain(0);
+    archive.work(0);
+    assert_eq!(generations(&archive), 3);
+    archive.maintain(0);
+    archive.work(0);
+    for n in 0..3 {
+        assert_eq!(archive.standing(0, &format!("{n}")), Standing::Erased);
+    }
+    assert_eq!(archive.standing(0, "3"), Standing::Live);
+}
+
+#[test]
+fn head_under_a_generation_that_is_not_here_is_not_overwritten_and_is_read_once_it_is() {
+    let mut archive = Archive::new(2, 14);
+    archive.write(0, "a", "text");
+    archive.settle();
+    archive.desks[0]
+        .step(|device, rows, env| device.memory_renew_keys(rows, env))
+        .unwrap();
+    archive.write(0, "b", "under the new one");
+    archive.work(0);
+    let newest = archive.shelves.objects.clone();
+    archive.write(1, "c", "of a device that is behind");
+    for _ in 0..5 {
+        archive.refresh(1);
+        for task in archive.tasks(1) {
+            archive.perform(1, &task);
+        }
+        archive.wait(120_000);
+    }
+    assert_eq!(archive.shelves.objects, newest);
+    archive.share(0, 1);
+    archive.settle();
+    assert_eq!(archive.read(1, "b").as_deref(), Some("under the new one"));
+    assert_eq!(
+        archive.read(0, "c").as_deref(),
+        Some("of a device that is behind")
+    );
+}
+
+#[test]
+fn two_branches_that_a_server_kept_apart_are_noticed_and_become_one_again() {
+    let mut archive = Archive::new(2, 15);
+    archive.write(0, "a", "text");
+    archive.settle();
+    // The server shows each device a world of its own.
+    let mut other = archive.shelves.clone();
+    archive.write(0, "x", "of device 0");
+    archive.work(0);
+    std::mem::swap(&mut archive.shelves, &mut other);
+    archive.write(1, "y", "of device 1");
+    archive.work(1);
+    // Then device 1 is shown the other one.
+    let blobs = archive.shelves.blobs.clone();
+    std::mem::swap(&mut archive.shelves, &mut other);
+    archive.shelves.blobs.extend(blobs);
+    for (tag, _) in archive.shelves.objects.values_mut() {
+        tag.push(9);
+    }
+    archive.settle();
+    assert!(refusals(&archive, 1).contains(&LogError::Forked));
+    for at in 0..2 {
+        assert_eq!(
+            archive.read(at, "x").as_deref(),
+            Some("of device 0"),
+            "{at}"
+        );
+        assert_eq!(
+            archive.read(at, "y").as_deref(),
+            Some("of device 1"),
+            "{at}"
+        );
+    }
+}
+
+#[test]
+fn answer_that_was_lost_costs_nothing() {
+    let mut archive = Archive::new(1, 16);
+    archive.write(0, "a", "text");
+    // Until the first head is to be put.
+    let put = loop {
+        let tasks = archive.tasks(0);
+        if let Some(put) = tasks
+            .iter()
+            .find(|task| matches!(task, Task::PutObject { .. }))
+        {
+            break put.clone();
+        }
+        for task in tasks {
+            archive.perform(0, &task);
+        }
+    };
+    // The server takes it, and nobody hears.
+    let rows = archive.desks[0].rows.clone();
+    archive.perform(0, &put);
+    archive.desks[0].rows = rows;
+    let heads = archive.shelves.heads.len();
+    archive.perform(0, &put);
+    assert_eq!(archive.shelves.heads.len(), heads);
+    archive.work(0);
+    assert!(refusals(&archive, 0).is_empty());
+    assert_eq!(archive.read(0, "a").as_deref(), Some("text"));
+}
+
+#[test]
+fn log_grows_by_few_segments_and_many_records_cost_few_blobs() {
+    let mut archive = Archive::new(2, 17);
+    for n in 0..300 {
+        archive.write(0, &format!("{n}"), "text");
+        archive.work(0);
+    }
+    // Records, and segments of at most as many sizes as there are powers of two.
+    let records = 300;
+    assert!(
+        archive.shelves.blobs.len() < records + 24,
+        "{}",
+        archive.shelves.blobs.len()
+    );
+    archive.settle();
+    for n in 0..300 {
+        assert_eq!(archive.read(1, &format!("{n}")).as_deref(), Some("text"));
+    }
+}
+
+#[test]
+fn space_of_another_kind_user_or_agent_has_a_log_of_its_own() {
+    let mut archive = Archive::new(2, 18);
+    let spaces = [
+        Space::new("app", "ann", Some("bot"), SpaceKind::Memory).unwrap(),
+        Space::new("app", "ann", None, SpaceKind::Chat).unwrap(),
+        Space::new("app", "bea", None, SpaceKind::Memory).unwrap(),
+    ];
+    for space in &spaces {
+        archive.write_in(0, space, "a", "text");
+    }
+    archive.settle();
+    assert_eq!(archive.entry(1, "a"), None);
+    let desk = &archive.desks[1];
+    let known: BTreeSet<Space> = desk
+        .device
+        .memory_spaces(&desk.rows)
+        .unwrap()
+        .into_iter()
+        .collect();
+    assert_eq!(known, spaces.iter().cloned().collect());
+    for space in &spaces {
+        assert!(
+            desk.device
+                .memory_entry(&desk.rows, space, &id("a"))
+                .unwrap()
+                .is_some()
+        );
+    }
+}
