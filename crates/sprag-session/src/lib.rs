@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod again;
+mod attachments;
 mod backup;
 mod change;
 mod chunks;
@@ -61,6 +62,7 @@ mod upkeep;
 pub use again::{
     KEPT_FRAME_BYTES, KEPT_FRAMES, KEPT_FRAMES_OF_USER, KEPT_SALTS, KEPT_SALTS_OF_DEVICE,
 };
+pub use attachments::Making;
 pub use backup::{BackupError, BackupRecord, MAX_BACKUP, MAX_CONTACTS};
 pub use contacts::Contact;
 pub use diagnose::{ClocksApart, Diagnosis, Finding, Place, Side};

@@ -1,6 +1,6 @@
 //! Our own device: identity, account, counters ("The protocol", §1).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rand_core::CryptoRng;
 use sprag_crypto::{
@@ -12,6 +12,7 @@ use sprag_store::{Rows, Staged, StoreError};
 use sprag_wire::{DeviceAddress, DeviceId, UserId, id_bytes};
 use zeroize::Zeroizing;
 
+use crate::attachments::Making;
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
 use crate::heal::Met;
@@ -103,6 +104,8 @@ pub struct Device {
     pub(crate) tally: Tally,
     /// Where the next event of the protocol is kept.
     pub(crate) ring: Ring,
+    /// Attachments that are being made in this process.
+    pub(crate) making: HashSet<Making>,
 }
 
 impl std::fmt::Debug for Device {
@@ -135,6 +138,7 @@ impl Device {
             met: None,
             tally: Tally::default(),
             ring: Ring::default(),
+            making: HashSet::new(),
         }
     }
 

@@ -62,6 +62,7 @@
 //! | `6d` | space, blob | to be dropped at the server once it has our next head |
 //! | `6e` | space, record, blob | a write that lost against another of the same revision |
 //! | `6f` | *space* | its number |
+//! | `70` | attachment, part | part of an attachment that is being made |
 //!
 //! Names in *italics* are blinded by the store.
 
@@ -534,4 +535,10 @@ pub(crate) fn drop_later(space: u32, blob: &[u8]) -> RowName {
 
 pub(crate) fn lost_write(space: u32, rest: &[u8]) -> RowName {
     of_space(0x6e, space, rest)
+}
+
+pub(crate) const ATTACHMENT_PARTS: u8 = 0x70;
+
+pub(crate) fn attachment_part(suffix: Vec<u8>) -> RowName {
+    RowName::plain(ATTACHMENT_PARTS, suffix)
 }

@@ -232,6 +232,7 @@ impl Device {
         if upkeep.renewed == 0 {
             upkeep.renewed = env.now;
         }
+        self.attachments_sweep(rows)?;
         let renew = is_due(upkeep.renewed, env.now, settings.renew_ms);
         upkeep.save(rows);
         if doubt.is_none() {

@@ -7,7 +7,7 @@ use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 66] = [
+pub const CODES: [&str; 70] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -74,6 +74,10 @@ pub const CODES: [&str; 66] = [
     "space_full",
     "export_damaged",
     "export_version",
+    "attachment_too_large",
+    "attachment_damaged",
+    "input_failed",
+    "output_failed",
 ];
 
 /// What a caller does about an error.
@@ -160,6 +164,18 @@ enum Cause {
     #[cfg(feature = "memory")]
     #[error(transparent)]
     Memory(crate::memory::Fault),
+    #[cfg(feature = "attachments")]
+    #[error("attachment is above 256 MiB")]
+    AttachmentTooLarge,
+    #[cfg(feature = "attachments")]
+    #[error("attachment is not what its sender named")]
+    AttachmentDamaged,
+    #[cfg(feature = "attachments")]
+    #[error("what was to be attached could not be read: {0}")]
+    Input(std::io::ErrorKind),
+    #[cfg(feature = "attachments")]
+    #[error("attachment could not be written: {0}")]
+    Output(std::io::ErrorKind),
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -249,6 +265,14 @@ impl Error {
             Cause::NotHolder => "not_holder",
             #[cfg(feature = "memory")]
             Cause::Memory(fault) => fault.code(),
+            #[cfg(feature = "attachments")]
+            Cause::AttachmentTooLarge => "attachment_too_large",
+            #[cfg(feature = "attachments")]
+            Cause::AttachmentDamaged => "attachment_damaged",
+            #[cfg(feature = "attachments")]
+            Cause::Input(_) => "input_failed",
+            #[cfg(feature = "attachments")]
+            Cause::Output(_) => "output_failed",
             Cause::Internal(_) => "internal",
         }
     }
@@ -260,9 +284,20 @@ impl Error {
             "not_linked" => Action::Retry,
             "link_expired" => Action::AskUser(Question::LinkAgain),
             "outbox_full" => Action::Retry,
-            "closed" | "forked" | "no_profile" | "profile_exists" | "other_user"
-            | "key_unreadable" | "anchor_needed" | "other_anchor" | "backup_damaged"
-            | "backup_too_large" => Action::FixCall,
+            "closed"
+            | "forked"
+            | "no_profile"
+            | "profile_exists"
+            | "other_user"
+            | "key_unreadable"
+            | "anchor_needed"
+            | "other_anchor"
+            | "backup_damaged"
+            | "backup_too_large"
+            | "attachment_too_large"
+            | "input_failed"
+            | "output_failed" => Action::FixCall,
+            "attachment_damaged" => Action::Drop,
             "store_rolled_back" => Action::AskUser(Question::RolledBack),
             "not_holder" => Action::AskUser(Question::LinkAgain),
             "store_in_use" => Action::AskUser(Question::EndOtherProcess),
@@ -387,6 +422,26 @@ impl Error {
 
     pub(crate) fn bad_input() -> Self {
         Self(Cause::Protocol(ProtocolError::BadInput))
+    }
+
+    #[cfg(feature = "attachments")]
+    pub(crate) fn attachment_too_large() -> Self {
+        Self(Cause::AttachmentTooLarge)
+    }
+
+    #[cfg(feature = "attachments")]
+    pub(crate) fn attachment_damaged() -> Self {
+        Self(Cause::AttachmentDamaged)
+    }
+
+    #[cfg(feature = "attachments")]
+    pub(crate) fn input(kind: std::io::ErrorKind) -> Self {
+        Self(Cause::Input(kind))
+    }
+
+    #[cfg(feature = "attachments")]
+    pub(crate) fn output(kind: std::io::ErrorKind) -> Self {
+        Self(Cause::Output(kind))
     }
 }
 

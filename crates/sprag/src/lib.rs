@@ -33,12 +33,15 @@
 //!
 //! # Features
 //!
+//! * `attachments` (default): what is too large for a message, sealed apart and named in one (`Client::attach`).
 //! * `redb`: stores on disk in redb, chosen when a profile is made, or moved to by `Store::migrate`.
 //! * `keyring`: an anchor in the keyring of the operating system.
 //! * `sled` (default): stores on disk. Without it, and on wasm, bring a backend or sink of your own
 //!   ([`Client::with_store`]); blocking verbs do not exist on wasm.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "attachments")]
+mod attach;
 mod backup;
 mod client;
 mod devices;
@@ -68,6 +71,8 @@ mod upkeep;
 #[cfg(not(target_family = "wasm"))]
 mod verbs;
 
+#[cfg(feature = "attachments")]
+pub use attach::{Attachment, AttachmentParts, MAX_ATTACHMENT, OpenedAttachment};
 pub use backup::{BackupSummary, Restore};
 pub use client::{Client, Clock, Surroundings};
 pub use devices::{OwnDevice, OwnDeviceState, OwnFork};

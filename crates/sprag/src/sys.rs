@@ -37,6 +37,90 @@ pub(crate) fn whole_path(path: &std::path::Path) -> std::path::PathBuf {
         .unwrap_or_else(|_| path.to_path_buf())
 }
 
+/// A file that has its name only once all of it is written.
+#[cfg(all(feature = "attachments", not(target_family = "wasm")))]
+pub(crate) struct WholeFile {
+    file: std::fs::File,
+    /// Where it is until then.
+    part: std::path::PathBuf,
+    path: std::path::PathBuf,
+}
+
+#[cfg(all(feature = "attachments", not(target_family = "wasm")))]
+impl WholeFile {
+    /// Begins a file beside `path`, where nothing may be yet.
+    pub(crate) fn begin(path: &std::path::Path) -> std::io::Result<Self> {
+        use std::io::{Error, ErrorKind};
+
+        if path.symlink_metadata().is_ok() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
+        let mut random = [0; 8];
+        rand_core::Rng::fill_bytes(&mut rng(), &mut random);
+        let mut part = std::ffi::OsString::from(".");
+        part.push(name);
+        part.push(format!(".part-{:016x}", u64::from_be_bytes(random)));
+        let part = path.with_file_name(part);
+        let mut options = std::fs::OpenOptions::new();
+        options.create_new(true).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(Self {
+            file: options.open(&part)?,
+            part,
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// Gives it its name. Whatever came there meanwhile stays.
+    pub(crate) fn end(self) -> std::io::Result<()> {
+        use std::io::ErrorKind;
+
+        self.file.sync_all()?;
+        // A link is never put over anything; not all file systems have links.
+        match std::fs::hard_link(&self.part, &self.path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
+            Err(_) if self.path.symlink_metadata().is_ok() => {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            Err(_) => std::fs::rename(&self.part, &self.path)?,
+            Ok(()) => {}
+        }
+        // What remains beside it goes when this is dropped; it has its name already.
+        #[cfg(unix)]
+        if let Some(folder) = self.path.parent() {
+            let folder = if folder.as_os_str().is_empty() {
+                std::path::Path::new(".")
+            } else {
+                folder
+            };
+            std::fs::File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(feature = "attachments", not(target_family = "wasm")))]
+impl std::io::Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(all(feature = "attachments", not(target_family = "wasm")))]
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.part);
+    }
+}
+
 /// Begins a thread; says whether there is one now.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {

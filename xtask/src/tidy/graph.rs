@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "sprag-keys",
             "sprag-store",
             "sprag-session",
+            "sprag-vault",
             "sprag-search",
             "sprag-redact",
             "sprag-vault",
