@@ -19,6 +19,11 @@ pub mod verbs;
 pub mod witness;
 pub mod world;
 
+/// So does the one of the text about attachments.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/ATTACHMENTS.md")]
+pub struct Attachments;
+
 /// The programs of the guide compile and run.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/EMBEDDING.md")]

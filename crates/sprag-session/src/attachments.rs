@@ -101,8 +101,11 @@ impl Device {
     }
 }
 
-/// The parts of attachments that begin with `prefix`: what ends the name of the row, and the name of the part.
-fn parts(rows: &dyn Rows, prefix: &[u8]) -> Result<Vec<(Vec<u8>, [u8; 32])>, StoreError> {
+/// What ends the name of a row, and the name of the part.
+type Parts = Vec<(Vec<u8>, [u8; 32])>;
+
+/// The parts of attachments that begin with `prefix`.
+fn parts(rows: &dyn Rows, prefix: &[u8]) -> Result<Parts, StoreError> {
     let mut found = Vec::new();
     let mut damaged = None;
     rows.scan(
@@ -128,7 +131,7 @@ fn read(value: &[u8]) -> Result<[u8; 32], StoreError> {
     Ok(name)
 }
 
-fn release(rows: &mut Staged<'_>, parts: Vec<(Vec<u8>, [u8; 32])>) -> Result<(), StepError> {
+fn release(rows: &mut Staged<'_>, parts: Parts) -> Result<(), StepError> {
     for (suffix, name) in parts {
         blobs::release(rows, &name)?;
         rows.delete(tables::attachment_part(suffix));

@@ -13,7 +13,9 @@ pub use descriptor::{Attachment, MAX_ATTACHMENT};
 pub use open::{AttachmentParts, OpenedAttachment};
 
 use crate::Error;
-use crate::client::{Client, Write as When};
+#[cfg(not(target_family = "wasm"))]
+use crate::client::Client;
+use crate::client::Write as When;
 use crate::notifier::Notifier;
 use crate::pending::Pending;
 use crate::start::Start;
