@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sprag::AfterRollback;
 use sprag::store::BackendKind;
 
+use crate::cmd::keys::args::KeysArgs;
 use crate::cmd::vault::args::VaultArgs;
 
 /// End-to-end encrypted chat over any transport: a folder, files, pipes
@@ -40,10 +41,11 @@ Exit codes:
     2  wrong call: arguments, no profile here, a profile of somebody else
     3  wrong passphrase or key
     4  another process has the profile open
-    5  the profile, or a sealed file, is damaged
+    5  the profile, or a sealed file, is damaged; a job could not do all files
     6  refused, or the user must decide: a forged or repeated envelope, a changed identity;
-       `diagnose` found something; a sealed file belongs to something else, or a file is in the way
-    7  there is no such user or message
+       `diagnose` found something; a sealed file belongs to something else, or a file is in the way;
+       a key is in use
+    7  there is no such user, message, ring, key or job
     8  not now: a full disk, a full outbox, a file or folder that cannot be used
   130  interrupted; what was half written is removed
   141  nobody reads the output any more";
@@ -117,6 +119,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Seal files and pipes, and open them: no profile is needed
     Vault(VaultArgs),
+    /// Keep keys in versions, and put what is sealed under new ones: no profile is needed
+    Keys(KeysArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
     /// Print what lets a shell complete the arguments of this program

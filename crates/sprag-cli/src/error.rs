@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use sprag::{Action, KeyError, Question, RecoveryKeyError};
 use sprag_directory::{DirectoryError, StorageError};
 
+use crate::cmd::keys::KeysError;
 use crate::cmd::vault::VaultError;
 use crate::shared::call::Fault;
 
@@ -91,6 +92,8 @@ pub(crate) enum CliError {
     /// What the process that has the profile open said.
     #[error(transparent)]
     Fault(#[from] Box<Fault>),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// Something came after a part of the result had gone to standard output.
     #[error("{0}; WHAT WAS WRITTEN IS INCOMPLETE")]
     Incomplete(Box<CliError>),
@@ -150,6 +153,7 @@ impl CliError {
             Self::Demo(_) => Exit::Failed,
             Self::Vault(error) => error.exit(),
             Self::Fault(fault) => fault.exit(),
+            Self::Keys(error) => error.exit(),
             Self::Incomplete(error) => error.exit(),
         }
     }
@@ -171,6 +175,7 @@ impl CliError {
             Self::Demo(_) => "demo",
             Self::Vault(error) => error.code(),
             Self::Fault(fault) => &fault.code,
+            Self::Keys(error) => error.code(),
             Self::Incomplete(error) => error.code(),
         }
     }
@@ -181,6 +186,7 @@ impl CliError {
             Self::Client(error) => return client_advice(error),
             Self::Vault(error) => return error.advice(),
             Self::Fault(fault) => return fault.advice.as_deref(),
+            Self::Keys(error) => return error.advice(),
             Self::Incomplete(error) => return error.advice(),
             Self::NoProfile(_) => NO_PROFILE,
             Self::Key(KeyError::Permissions) => "run `chmod 600` on the key file",

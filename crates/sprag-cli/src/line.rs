@@ -8,6 +8,7 @@ use sprag::doctor::{Checkup, Remedy, Repaired};
 use sprag::{CopyStatus, Diagnosis, Event, Finding, Health, Message, Refusal, Status, Task};
 use zeroize::Zeroizing;
 
+use crate::cmd::keys::line::{FailureLine, JobLine, RingLine, VersionLine};
 use crate::cmd::vault::line::{BlobLine, FileLine, KeyLine, SlotLine};
 
 /// A result. Its JSON form is one object in one line, with a `type` and always the same keys; keys may be added, never
@@ -147,6 +148,10 @@ pub(crate) enum Line {
     VaultFile(FileLine),
     Vault(Box<BlobLine>),
     VaultSlot(SlotLine),
+    Ring(RingLine),
+    KeyVersion(VersionLine),
+    KeyJob(JobLine),
+    KeyFailure(FailureLine),
     Step {
         text: String,
     },

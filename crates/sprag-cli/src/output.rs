@@ -331,6 +331,10 @@ fn text(line: &Line) -> String {
         Line::VaultFile(file) => file.text(),
         Line::Vault(blob) => blob.text(),
         Line::VaultSlot(slot) => slot.text(),
+        Line::Ring(ring) => ring.text(),
+        Line::KeyVersion(version) => version.text(),
+        Line::KeyJob(job) => job.text(),
+        Line::KeyFailure(failure) => failure.text(),
         Line::Step { text } => format!("{}\n", printable(text)),
         Line::Figures(figures) => figures_text(figures),
     }

@@ -11,6 +11,7 @@ mod doctor;
 mod events;
 mod health;
 mod init;
+pub(crate) mod keys;
 mod maintain;
 mod man;
 mod passphrase;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Completions(args) => return completions::run(args, output),
         Command::Man => return man::run(output),
         Command::Vault(args) => return vault::run(args, output),
+        Command::Keys(args) => return keys::run(args, output),
         Command::Store(args) => return store::run(&cli.global, args, output),
         Command::RolledBack(args) => Profile::open_set_back(&cli.global, args.decision())?,
         Command::Init(args) if args.link => Profile::open_or_link(&cli.global, &args.user)?,
@@ -74,6 +76,7 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::RolledBack(args) => rolled_back::run(&profile, args, output),
         Command::Store(_)
         | Command::Vault(_)
+        | Command::Keys(_)
         | Command::Demo(_)
         | Command::Doctor(_)
         | Command::Diagnose(_)

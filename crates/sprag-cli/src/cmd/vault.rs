@@ -1,20 +1,20 @@
 //! `sprag vault`: sealed files and pipes (`docs/VAULT.md`, *The program*). No profile is needed.
 
 pub(crate) mod args;
-mod aside;
-mod blob;
+pub(crate) mod aside;
+pub(super) mod blob;
 mod error;
 mod import;
 mod inspect;
 mod keygen;
-mod keys;
+pub(super) mod keys;
 pub(crate) mod line;
 mod open;
 mod recipients;
 mod rekey;
 mod reseal;
 mod seal;
-mod source;
+pub(super) mod source;
 mod target;
 mod text;
 

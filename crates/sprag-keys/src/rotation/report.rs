@@ -15,6 +15,15 @@ pub enum Progress {
     Blocked(Report),
 }
 
+impl Progress {
+    /// Its figures.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let (Self::Running(report) | Self::Finished(report) | Self::Blocked(report)) = self;
+        *report
+    }
+}
+
 /// The figures of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use sprag_vault::raw12::pyagent;
 
+use crate::cmd::keys::args::VaultRing;
+
 const NOTES: &str = "\
 Keys:
-  --key takes files of `sprag vault keygen`. --passphrase takes SPRAG_VAULT_PASSPHRASE, else asks.
+  --key takes files of `sprag vault keygen`; with --ring, the name of a key in that ring. --passphrase takes SPRAG_VAULT_PASSPHRASE, else asks.
   What takes its place (--new-passphrase, --add-passphrase): SPRAG_VAULT_NEW_PASSPHRASE, else asks.
 
 Files:
@@ -89,23 +91,27 @@ pub(crate) struct To {
     /// To this public key; the id stands in the file in clear
     #[arg(long, value_name = "[ID=]PUBLIC")]
     pub(crate) recipient: Vec<String>,
-    /// To the owner of this key file. A symmetric one excludes all others
-    #[arg(long, value_name = "FILE")]
+    /// To the owner of this key file; with --ring, under the current version of this key. A symmetric one excludes all others
+    #[arg(long, value_name = "FILE|NAME")]
     pub(crate) key: Vec<PathBuf>,
     /// To whoever knows a passphrase
     #[arg(long)]
     pub(crate) passphrase: bool,
+    #[command(flatten)]
+    pub(crate) ring: VaultRing,
 }
 
 /// What to open with.
 #[derive(Debug, Args)]
 pub(crate) struct With {
-    /// With this key file
-    #[arg(long, value_name = "FILE")]
+    /// With this key file; with --ring, with this key of it, and without it with whichever the file names
+    #[arg(long, value_name = "FILE|NAME")]
     pub(crate) key: Vec<PathBuf>,
     /// With a passphrase; without --key it is asked for anyway if the file has one
     #[arg(long)]
     pub(crate) passphrase: bool,
+    #[command(flatten)]
+    pub(crate) ring: VaultRing,
     #[command(flatten)]
     pub(crate) context: ContextArgs,
 }

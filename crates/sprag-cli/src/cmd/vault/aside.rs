@@ -3,6 +3,7 @@
 //! What is left behind by an error or by Ctrl-C is removed at once; what is left behind by a kill or a power cut, by the next
 //! command that writes into the folder. Who is writing holds a lock on his file, so nobody removes what is being written.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,11 +21,11 @@ const SUFFIX: &str = ".tmp";
 const TRIES: usize = 16;
 
 /// What is to be removed when the program is interrupted. Whoever renames holds the lock, so that the two exclude each other.
-static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// A file that has not got its name yet. Dropped, it is removed.
-pub(super) struct Aside {
-    pub(super) file: NamedTempFile,
+pub(crate) struct Aside {
+    pub(crate) file: NamedTempFile,
     to: PathBuf,
     replaces: bool,
     permissions: Option<Permissions>,
@@ -32,13 +33,22 @@ pub(super) struct Aside {
 
 impl Aside {
     /// For `to`, which may be replaced or not; with these permissions when it is whole. Until then nobody else reads it.
-    pub(super) fn create(
+    pub(crate) fn create(
+        to: &Path,
+        replaces: bool,
+        permissions: Option<Permissions>,
+    ) -> io::Result<Self> {
+        remove_leftovers(folder(to));
+        Self::create_only(to, replaces, permissions)
+    }
+
+    /// The same without looking for what others left behind: for many files of one folder.
+    pub(crate) fn create_only(
         to: &Path,
         replaces: bool,
         permissions: Option<Permissions>,
     ) -> io::Result<Self> {
         remove_when_interrupted()?;
-        remove_leftovers(folder(to));
         Ok(Self {
             file: claim(folder(to))?,
             to: to.to_path_buf(),
@@ -48,7 +58,16 @@ impl Aside {
     }
 
     /// Gives it its name, once it and its permissions are on stable storage.
-    pub(super) fn commit(self) -> Result<(), CliError> {
+    pub(crate) fn commit(self) -> Result<(), CliError> {
+        self.commit_if(|| Ok(true)).map(|_| ())
+    }
+
+    /// The same if `still` says so, which is asked while no other program of ours gives a file of this folder its name; whether
+    /// it did.
+    pub(crate) fn commit_if(
+        self,
+        still: impl FnOnce() -> io::Result<bool>,
+    ) -> Result<bool, CliError> {
         let Self {
             file,
             to,
@@ -63,7 +82,13 @@ impl Aside {
         }
         file.as_file().sync_all().map_err(failed)?;
         {
-            let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = lock_folder(&to);
+            if !still().map_err(failed)? {
+                forget(file.path());
+                return Ok(false);
+            }
+            let unfinished = file.path().to_path_buf();
+            let mut all_unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
             let renamed = if replaces {
                 file.persist(&to)
             } else {
@@ -73,14 +98,33 @@ impl Aside {
                 io::ErrorKind::AlreadyExists => VaultError::Exists(to.clone()).into(),
                 _ => failed(failure.error),
             })?;
-            *unfinished = None;
+            all_unfinished.remove(&unfinished);
         }
-        sync_folder(&to).map_err(failed)
+        sync_folder(&to).map_err(failed)?;
+        Ok(true)
     }
 }
 
+/// A file that will not get its name is its owner's to remove.
+fn forget(path: &Path) {
+    let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    unfinished.remove(path);
+}
+
+/// While this lives, no other program of ours gives a file of this folder its name. Where a folder has no lock, nothing is locked:
+/// two programs that replace one file at the same moment are in each other's way there.
+fn lock_folder(file: &Path) -> Option<File> {
+    let folder = File::open(folder(file)).ok()?;
+    folder.lock().ok().map(|()| folder)
+}
+
+/// Whether a file has a name that unfinished ones have.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+}
+
 /// The folder that a file is in.
-fn folder(file: &Path) -> &Path {
+pub(crate) fn folder(file: &Path) -> &Path {
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -88,7 +132,7 @@ fn folder(file: &Path) -> &Path {
 }
 
 /// A name is there after a power cut only if its folder was synced.
-pub(super) fn sync_folder(file: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder(file))?.sync_all()
     } else {
@@ -110,20 +154,19 @@ fn claim(folder: &Path) -> io::Result<NamedTempFile> {
             // A file system without locks: nobody can take it for a leftover there.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        *unfinished = Some(file.path().to_path_buf());
+        unfinished.insert(file.path().to_path_buf());
         return Ok(file);
     }
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Removes what nobody is writing any more. That it fails is no reason not to write.
-fn remove_leftovers(folder: &Path) {
+pub(crate) fn remove_leftovers(folder: &Path) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let ours = name.starts_with(PREFIX) && name.ends_with(SUFFIX);
-        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        if !is_unfinished(&name) || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
         let path = entry.path();
@@ -142,7 +185,7 @@ fn remove_when_interrupted() -> io::Result<()> {
     ONCE.call_once(|| {
         set = ctrlc::set_handler(|| {
             let unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(path) = unfinished.as_deref() {
+            for path in unfinished.iter() {
                 let _ = fs::remove_file(path);
             }
             // Under the lock: nothing gets its name any more.

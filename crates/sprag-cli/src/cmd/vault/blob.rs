@@ -12,13 +12,13 @@ use crate::error::CliError;
 const PREFIX: usize = 82;
 
 /// A header, and the source behind it.
-pub(super) struct Blob {
-    pub(super) header: Header,
-    pub(super) rest: Source,
+pub(crate) struct Blob {
+    pub(crate) header: Header,
+    pub(crate) rest: Source,
 }
 
 impl Blob {
-    pub(super) fn read(mut source: Source) -> Result<Self, CliError> {
+    pub(crate) fn read(mut source: Source) -> Result<Self, CliError> {
         let mut bytes = Vec::new();
         fill(&mut source, &mut bytes, PREFIX)?;
         let length = Header::length_in(&bytes)?.ok_or(FormatError::Short)?;
@@ -30,12 +30,12 @@ impl Blob {
     }
 
     /// All of it, from its first byte on, with the name for errors.
-    pub(super) fn whole(self) -> (impl Read, std::path::PathBuf) {
+    pub(crate) fn whole(self) -> (impl Read, std::path::PathBuf) {
         let name = self.rest.name.clone();
         (Cursor::new(self.header.encode()).chain(self.rest), name)
     }
 
-    pub(super) fn name(&self) -> &Path {
+    pub(crate) fn name(&self) -> &Path {
         &self.rest.name
     }
 }

@@ -11,6 +11,7 @@ use super::keys::{self, Recipients};
 use super::seal;
 use super::source::Source;
 use super::target::{Plan, put};
+use crate::cmd::keys::places;
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::{input, sys};
@@ -45,6 +46,7 @@ pub(super) fn run(args: &ImportArgs, output: &mut Output) -> Result<Exit, CliErr
         blob = Zeroizing::new(pyagent::blob_in_content(content.trim_end())?);
     }
     let recipients = Recipients::of(&args.to)?;
+    places::note(&args.to.ring, &args.out)?;
     let (key, list) = (recipients.data_key(), recipients.list());
     let sealing = seal::formed(Sealing::new(&key, &list), &args.form)?.context(&context);
     let metadata = metadata.as_ref();

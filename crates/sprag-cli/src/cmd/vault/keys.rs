@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::VaultError;
 use super::args::{ContextArgs, To, With};
 use super::text::{self, Kind};
+use crate::cmd::keys::ring;
 use crate::error::CliError;
 use crate::key;
 use crate::sys;
@@ -89,14 +90,32 @@ pub(super) fn read(path: &Path) -> Result<VaultKey, CliError> {
 pub(super) struct Recipients {
     named: Vec<(String, RecipientKey)>,
     own: Vec<RecipientKey>,
-    symmetric: Option<DataKey>,
+    /// With the id that its slot has.
+    symmetric: Option<(String, DataKey)>,
     passphrase: Option<Zeroizing<String>>,
 }
 
 impl Recipients {
     /// Those of `seal` and `import`.
     pub(super) fn of(to: &To) -> Result<Self, CliError> {
-        Self::read(&to.recipient, &to.key, to.passphrase.then_some(PASSPHRASE))
+        let Some(ring) = &to.ring.ring else {
+            return Self::read(&to.recipient, &to.key, to.passphrase.then_some(PASSPHRASE));
+        };
+        if !to.recipient.is_empty() || to.passphrase || to.key.len() > 1 {
+            return Err(VaultError::SymmetricAmongOthers.into());
+        }
+        let [name] = to.key.as_slice() else {
+            return Err(CliError::Usage(
+                "give --key with the name of a key in the ring".to_owned(),
+            ));
+        };
+        let key = ring::current(ring, &to.ring, name)?;
+        Ok(Self {
+            named: Vec::new(),
+            own: Vec::new(),
+            symmetric: Some((ring::slot_id(&key), DataKey::from_bytes(key.as_bytes()))),
+            passphrase: None,
+        })
     }
 
     /// Those that take the place of others, or come beside them.
@@ -128,7 +147,7 @@ impl Recipients {
                 VaultKey::Symmetric(_) if recipients.symmetric.is_some() => {
                     return Err(VaultError::SymmetricAmongOthers.into());
                 }
-                VaultKey::Symmetric(key) => recipients.symmetric = Some(key),
+                VaultKey::Symmetric(key) => recipients.symmetric = Some((String::new(), key)),
             }
         }
         let others = recipients.named.len() + recipients.own.len();
@@ -151,7 +170,7 @@ impl Recipients {
     /// The data key: a fresh one, or the symmetric one.
     pub(super) fn data_key(&self) -> DataKey {
         match &self.symmetric {
-            Some(key) => key.clone(),
+            Some((_, key)) => key.clone(),
             None => DataKey::generate(&mut sys::rng()),
         }
     }
@@ -160,7 +179,8 @@ impl Recipients {
         let named = self.named.iter();
         let named = named.map(|(id, key)| Recipient::key(id.as_str(), *key));
         let own = self.own.iter().map(|key| Recipient::key("", *key));
-        let symmetric = self.symmetric.iter().map(|_| Recipient::direct(""));
+        let symmetric = self.symmetric.iter();
+        let symmetric = symmetric.map(|(id, _)| Recipient::direct(id.as_str()));
         let passphrase = self.passphrase.iter();
         let passphrase = passphrase.map(|words| Recipient::passphrase("", words));
         named
@@ -184,6 +204,14 @@ fn named_key(text: &str) -> Result<(String, RecipientKey), CliError> {
 
 /// What opens a blob with this header: its slots are tried with all keys, whatever ids stand there.
 pub(super) fn unlock(with: &With, header: &Header) -> Result<Unlock<'static>, CliError> {
+    if let Some(ring) = &with.ring.ring {
+        if with.passphrase {
+            return Err(CliError::Usage(
+                "--ring and --passphrase are two ways to open: give one".to_owned(),
+            ));
+        }
+        return ring::unlock(ring, with, header);
+    }
     let keys: Vec<_> = with
         .key
         .iter()

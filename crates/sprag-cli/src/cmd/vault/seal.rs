@@ -9,6 +9,7 @@ use super::args::{Form, SealArgs, SuiteArg};
 use super::keys::{self, Recipients};
 use super::source::Source;
 use super::target::{Plan, Target, copy, put};
+use crate::cmd::keys::places;
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::sys;
@@ -18,6 +19,7 @@ pub(super) fn run(args: &SealArgs, output: &mut Output) -> Result<Exit, CliError
     let plan = Plan::sealed(&args.out, &source)?;
     let context = keys::context(&args.context)?;
     let recipients = Recipients::of(&args.to)?;
+    places::note(&args.to.ring, &args.out)?;
     let (key, list) = (recipients.data_key(), recipients.list());
     let sealing = formed(Sealing::new(&key, &list), &args.form)?.context(&context);
     source.show_progress(output);

@@ -10,19 +10,19 @@ use crate::error::CliError;
 use crate::output::Output;
 
 /// A file or standard input.
-pub(super) struct Source {
-    pub(super) name: PathBuf,
+pub(crate) struct Source {
+    pub(crate) name: PathBuf,
     from: Box<dyn Read>,
     /// Bytes, if they are known.
-    pub(super) length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Of a file.
-    pub(super) permissions: Option<Permissions>,
+    pub(crate) permissions: Option<Permissions>,
     read: u64,
     bar: Option<ProgressBar>,
 }
 
 impl Source {
-    pub(super) fn open(file: Option<&Path>) -> Result<Self, CliError> {
+    pub(crate) fn open(file: Option<&Path>) -> Result<Self, CliError> {
         let name = file.unwrap_or(Path::new("-")).to_path_buf();
         let mut source = Self {
             from: Box::new(io::stdin()),
@@ -45,7 +45,7 @@ impl Source {
     }
 
     /// Shows on a terminal how far it is, from now on. Nothing of it stays there.
-    pub(super) fn show_progress(&mut self, output: &Output) {
+    pub(crate) fn show_progress(&mut self, output: &Output) {
         if output.is_json() || !io::stderr().is_terminal() {
             return;
         }
