@@ -7,7 +7,7 @@ use sprag_session::{BackupError, ProtocolError, SendError, StepError};
 use sprag_store::StoreError;
 
 /// Every code that [`Error::code`] and [`Refusal::code`](crate::Refusal::code) can give. The list only grows.
-pub const CODES: [&str; 70] = [
+pub const CODES: [&str; 71] = [
     "malformed",
     "unsupported_version",
     "unknown_peer",
@@ -78,6 +78,7 @@ pub const CODES: [&str; 70] = [
     "attachment_damaged",
     "input_failed",
     "output_failed",
+    "log_behind",
 ];
 
 /// What a caller does about an error.

@@ -417,6 +417,20 @@ impl Device {
         }
         Ok(blobs::ask_for_missing(rows)?)
     }
+
+    /// Until when this device knows everything that reached the server: when it asked last for all heads, in milliseconds. `None` while
+    /// an answer is missing.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn memory_known_as_of(&self, rows: &dyn Rows) -> Result<Option<u64>, StepError> {
+        let is_open = |row: &SpaceRow| !row.known || row.asked.is_some() || row.incoming.is_some();
+        if SpaceRow::all(rows)?.iter().any(is_open) {
+            return Ok(None);
+        }
+        let state = MemoryState::load(rows)?;
+        Ok(state.map(|state| state.refreshed).filter(|at| *at > 0))
+    }
 }
 
 fn put_off(rows: &mut Staged<'_>, env: &Env<'_>, id: TaskId) -> Result<(), StepError> {

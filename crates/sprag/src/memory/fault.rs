@@ -1,5 +1,7 @@
 //! What is wrong with a record, and what can happen to one. Codes and actions as in `docs/ERRORS.md`.
 
+use std::sync::Arc;
+
 use sprag_session::ProtocolError;
 use sprag_session::memory::LogError;
 
@@ -82,6 +84,10 @@ pub(crate) enum Fault {
     ExportDamaged,
     #[error("the export is of another version")]
     ExportVersion,
+    #[error("the document could not be read or written")]
+    Export(#[source] Arc<std::io::Error>),
+    #[error("this device does not know whether it knows all records")]
+    Behind,
 }
 
 /// What the log of an account refuses.
@@ -122,12 +128,14 @@ impl Fault {
             Self::Full => "space_full",
             Self::ExportDamaged => "export_damaged",
             Self::ExportVersion => "export_version",
+            Self::Export(_) => "export_failed",
+            Self::Behind => "log_behind",
         }
     }
 
     pub(crate) fn action(&self) -> Action {
         match self {
-            Self::Missing | Self::NoKeyYet => Action::Retry,
+            Self::Missing | Self::NoKeyYet | Self::Behind => Action::Retry,
             Self::Backend(error) if error.is_retryable() => Action::Retry,
             Self::Stale | Self::Damaged | Self::Misplaced => Action::Drop,
             Self::Newer | Self::ExportVersion => Action::Update,

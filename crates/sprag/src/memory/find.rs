@@ -330,6 +330,16 @@ impl EncryptedMemoryStore {
         space: &Space,
         query: &ListQuery,
     ) -> Result<Pending<ListPage>, Error> {
+        let (ticket, page) = self.page_now(space, query)?;
+        Ok(self.client.shared.when(ticket, page))
+    }
+
+    /// A page, and what it waits for.
+    pub(super) fn page_now(
+        &self,
+        space: &Space,
+        query: &ListQuery,
+    ) -> Result<(Ticket, ListPage), Error> {
         let behind = match &query.after {
             None => query.before.map(|before| (before, String::new())),
             Some(after) => {
@@ -371,7 +381,7 @@ impl EncryptedMemoryStore {
             }
             page
         });
-        Ok(self.client.shared.when(ticket, page))
+        Ok((ticket, page))
     }
 
     pub(super) fn similar(
@@ -463,7 +473,7 @@ fn cosine(one: &[f32], other: &[f32]) -> f32 {
     (dot(one, other) / lengths) as f32
 }
 
-fn write_place(item: &Listed) -> String {
+pub(super) fn write_place(item: &Listed) -> String {
     format!("{}-{}", item.created_at, item.id)
 }
 

@@ -166,10 +166,6 @@ impl Index {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.known.len()
-    }
-
     pub(crate) fn get(&self, tag: &Tag) -> Option<&Known> {
         self.known.get(tag)
     }

@@ -10,12 +10,14 @@ mod fault;
 mod find;
 mod index;
 mod json;
+mod leftovers;
 mod owner;
 mod record;
 mod redact;
 mod row;
 mod steps;
 mod store;
+mod transfer;
 mod verbs;
 
 pub use backend::{BackendError, MemoryBackend, StoredBlob};
@@ -25,6 +27,7 @@ pub(crate) use fault::{Fault, refused};
 pub use find::{ListPage, ListQuery, Listed, MAX_HITS, Refreshed, SearchHit};
 pub(crate) use index::Indexes;
 pub use json::Json;
+pub use leftovers::{LEAST_GRACE, LostWrite};
 pub use owner::Owner;
 pub use record::{
     MAX_CONTENT, MAX_DIMENSIONS, MAX_RECORD, MAX_TAGS, MAX_TITLE, Memory, Provenance,
@@ -32,4 +35,5 @@ pub use record::{
 pub use redact::{Redacted, Redactor};
 pub use sprag_session::memory::Standing;
 pub use store::{EncryptedMemoryStore, Stored};
+pub use transfer::{ExportPage, Imported, OnConflict};
 pub use verbs::{Sealed, StartMemories};

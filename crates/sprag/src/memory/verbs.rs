@@ -6,7 +6,7 @@ use super::backend::blob_name;
 use super::find::{ListPage, ListQuery, Refreshed, SearchHit};
 use super::steps::{self, Rule, record_id};
 use super::store::{Draft, EncryptedMemoryStore, Stored};
-use super::{Chat, Memory, Owner};
+use super::{Chat, ExportPage, Imported, LostWrite, Memory, OnConflict, Owner};
 use crate::Error;
 use crate::client::{Client, Write};
 use crate::pending::Pending;
@@ -303,6 +303,41 @@ impl StartMemories<'_> {
         self.remove(&self.0.chats, id, true)
     }
 
+    /// A part of an export, the first one or what follows; see [`EncryptedMemoryStore::export`].
+    pub fn export_page(self, after: Option<&str>) -> Pending<ExportPage> {
+        let after = after.map(str::to_owned);
+        self.0
+            .begin(move |store| store.export_part(after.as_deref()))
+    }
+
+    /// See [`EncryptedMemoryStore::import`].
+    pub fn import_text(self, document: &str, on_conflict: OnConflict) -> Pending<Imported> {
+        let document = zeroize::Zeroizing::new(document.to_owned());
+        self.0
+            .begin(move |store| store.import_document(&document, on_conflict))
+    }
+
+    /// See [`EncryptedMemoryStore::sweep`].
+    pub fn sweep(self, grace: u64) -> Pending<u64> {
+        self.0.begin(move |store| store.clean(grace, true))
+    }
+
+    /// See [`EncryptedMemoryStore::sweep_without_server`].
+    pub fn sweep_without_server(self, grace: u64) -> Pending<u64> {
+        self.0.begin(move |store| store.clean(grace, false))
+    }
+
+    /// See [`EncryptedMemoryStore::lost_writes`].
+    pub fn lost_writes(self) -> Pending<Vec<LostWrite>> {
+        self.0.begin(EncryptedMemoryStore::lost)
+    }
+
+    /// See [`EncryptedMemoryStore::forget_lost`].
+    pub fn forget_lost(self, id: &str) -> Pending<()> {
+        let id = id.to_owned();
+        self.0.begin(move |store| store.forget_lost_writes(&id))
+    }
+
     /// See [`EncryptedMemoryStore::list_chats`].
     pub fn list_chats(self, query: &ListQuery) -> Pending<ListPage> {
         let query = query.clone();
@@ -440,6 +475,45 @@ impl EncryptedMemoryStore {
     /// `not_linked`; those of the store.
     pub fn refresh(&self) -> Result<Refreshed, Error> {
         self.block(Self::take_in)
+    }
+
+    /// Writes of memories that lost against another one of the same revision, from devices that did not know of each other. They are
+    /// kept, the last 1,000, until they are [forgotten](Self::forget_lost); the event `MemoryConflict` tells of each.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn lost_writes(&self) -> Result<Vec<LostWrite>, Error> {
+        self.block(Self::lost)
+    }
+
+    /// Forgets the writes of a memory that lost.
+    ///
+    /// # Errors
+    /// `bad_record`; those of the store.
+    pub fn forget_lost(&self, id: &str) -> Result<(), Error> {
+        self.block(|store| store.forget_lost_writes(id))
+    }
+
+    /// Removes from the backend what no log of the account names and what was put there at least `grace` milliseconds, a day or more,
+    /// before the logs were asked of the server last. Says how many there were. Without a backend there is nothing to do.
+    ///
+    /// A device that stored a memory there and did not reach the server since then is not known here: let the grace be longer than any
+    /// device of the account is without a connection.
+    ///
+    /// # Errors
+    /// `log_behind`: this device does not know that it knows all records: [`refresh`](Self::refresh), carry the tasks out, and again.
+    /// `bad_input`: a shorter grace. `backend_away`, `backend_refused`; those of the store.
+    pub fn sweep(&self, grace: u64) -> Result<u64, Error> {
+        self.block(|store| store.clean(grace, true))
+    }
+
+    /// As [`sweep`](Self::sweep), for an account that has no server and only this device: it relies on what this device knows now.
+    /// **If another device uses the same backend, this removes its memories.**
+    ///
+    /// # Errors
+    /// As there, but not `log_behind`.
+    pub fn sweep_without_server(&self, grace: u64) -> Result<u64, Error> {
+        self.block(|store| store.clean(grace, false))
     }
 
     /// As [`store_memory`](Self::store_memory), a chat.
