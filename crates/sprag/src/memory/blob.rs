@@ -27,6 +27,7 @@ pub(crate) type RecordKey = Zeroizing<[u8; 32]>;
 
 /// A record that is sealed.
 pub(crate) struct SealedRecord {
+    pub(crate) revision: u64,
     pub(crate) key: RecordKey,
     pub(crate) name: [u8; 32],
     pub(crate) blob: Vec<u8>,
@@ -146,6 +147,7 @@ pub(crate) fn seal_record(
     let blob = seal(&payload, &Sealing::new(&key, &to).context(&context), rng)
         .map_err(|_| Error::internal("a record that is not sealed"))?;
     Ok(SealedRecord {
+        revision,
         key: Zeroizing::new(*key.as_bytes()),
         name: sha256(&[&blob]),
         blob,
@@ -365,6 +367,7 @@ mod tests {
         let sealing = Sealing::new(&key, &to).context(&context);
         let blob = seal(&pad(b"?", Padding::Padme), &sealing, &mut rng).unwrap();
         let newer = SealedRecord {
+            revision: 2,
             key: sealed.key.clone(),
             name: sha256(&[&blob]),
             blob,

@@ -72,11 +72,10 @@ pub(super) fn seal(
     space: &Space,
     prepared: &Prepared,
     rule: Rule,
-) -> Result<(u64, SealedRecord), Error> {
+) -> Result<SealedRecord, Error> {
     let revision = admit(step, space, &prepared.id, rule)?;
     let rng: &mut dyn CryptoRng = step.env.rng();
-    let sealed = blob::seal_record(space, &prepared.id, revision, &prepared.plaintext, rng)?;
-    Ok((revision, sealed))
+    blob::seal_record(space, &prepared.id, revision, &prepared.plaintext, rng)
 }
 
 /// What a write leaves behind.
@@ -91,14 +90,13 @@ pub(super) fn log(
     space: &Space,
     indexes: &Indexes,
     prepared: &Prepared,
-    revision: u64,
     sealed: &SealedRecord,
     author: &str,
     hold: bool,
 ) -> Result<Logged, Error> {
     let before = step.device.memory_entry(step.rows, space, &prepared.id)?;
     let size = u64::try_from(sealed.blob.len()).unwrap_or(u64::MAX);
-    let mut draft = Draft::new(revision, &sealed.key, sealed.name, size, author);
+    let mut draft = Draft::new(sealed.revision, &sealed.key, sealed.name, size, author);
     draft.hold = hold.then_some(&sealed.blob);
     draft.index = Some(&prepared.row);
     step.device

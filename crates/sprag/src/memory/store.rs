@@ -6,6 +6,7 @@ use sprag_session::memory::{Space, SpaceKind, Standing};
 use zeroize::Zeroizing;
 
 use super::backend::{MemoryBackend, blob_name};
+use super::blob::SealedRecord;
 use super::fault::Fault;
 use super::redact::{Redactor, Tally};
 use super::row::Row;
@@ -314,7 +315,7 @@ impl EncryptedMemoryStore {
     fn write_here(&self, space: &Space, draft: Draft) -> Result<Pending<Stored>, Error> {
         let shared = &self.client.shared;
         let (ticket, (stored, hash)) = shared.submit(Write::Durable, |mut step| {
-            let (revision, sealed) = steps::seal(&mut step, space, &draft.prepared, draft.rule)?;
+            let sealed = steps::seal(&mut step, space, &draft.prepared, draft.rule)?;
             let record = &draft.prepared;
             let step = &mut step;
             steps::log(
@@ -322,15 +323,11 @@ impl EncryptedMemoryStore {
                 space,
                 &shared.memories,
                 record,
-                revision,
                 &sealed,
                 &self.author,
                 true,
             )?;
-            Ok((
-                stored(&draft, revision, &sealed.name, sealed.blob.len()),
-                sealed.name,
-            ))
+            Ok((stored(&draft, &sealed), sealed.name))
         })?;
         let pending = shared.when(ticket, stored);
         if !draft.verify {
@@ -357,7 +354,7 @@ impl EncryptedMemoryStore {
     ) -> Result<Pending<Stored>, Error> {
         let shared = &self.client.shared;
         for _ in 0..TRIES {
-            let (_, (revision, sealed)) = shared.submit(Write::Durable, |mut step| {
+            let (_, sealed) = shared.submit(Write::Durable, |mut step| {
                 steps::seal(&mut step, space, &draft.prepared, draft.rule)
             })?;
             let name = blob_name(&sealed.name);
@@ -371,7 +368,7 @@ impl EncryptedMemoryStore {
             }
             let logged = shared.submit(Write::Durable, |mut step| {
                 let (record, step) = (&draft.prepared, &mut step);
-                if steps::admit(step, space, &record.id, draft.rule)? != revision {
+                if steps::admit(step, space, &record.id, draft.rule)? != sealed.revision {
                     return Ok(None);
                 }
                 let author = &self.author;
@@ -380,7 +377,6 @@ impl EncryptedMemoryStore {
                     space,
                     &shared.memories,
                     record,
-                    revision,
                     &sealed,
                     author,
                     false,
@@ -401,7 +397,7 @@ impl EncryptedMemoryStore {
                     return Err(error);
                 }
             };
-            let stored = stored(&draft, revision, &sealed.name, sealed.blob.len());
+            let stored = stored(&draft, &sealed);
             let pending = shared.when(ticket, stored);
             return Ok(match logged.superseded {
                 None => pending,
@@ -540,12 +536,12 @@ fn is_update(rule: Rule) -> bool {
     matches!(rule, Rule::Update(_))
 }
 
-fn stored(draft: &Draft, revision: u64, hash: &[u8; 32], size: usize) -> Stored {
+fn stored(draft: &Draft, sealed: &SealedRecord) -> Stored {
     Stored {
         id: draft.id.clone(),
-        revision,
-        name: blob_name(hash),
-        size: u64::try_from(size).unwrap_or(u64::MAX),
+        revision: sealed.revision,
+        name: blob_name(&sealed.name),
+        size: u64::try_from(sealed.blob.len()).unwrap_or(u64::MAX),
         redacted: draft.counts.clone(),
     }
 }

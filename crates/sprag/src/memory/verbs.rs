@@ -93,15 +93,13 @@ impl Client {
             let author = owner.agent_name().unwrap_or_default();
             let (ticket, sealed) = shared.submit(Write::Durable, |mut step| {
                 let record = &draft.prepared;
-                let (revision, sealed) = steps::seal(&mut step, &space, record, draft.rule)?;
+                let sealed = steps::seal(&mut step, &space, record, draft.rule)?;
                 let step = &mut step;
                 let indexes = &shared.memories;
-                steps::log(
-                    step, &space, indexes, record, revision, &sealed, author, false,
-                )?;
+                steps::log(step, &space, indexes, record, &sealed, author, false)?;
                 Ok(Sealed {
                     id: draft.id.clone(),
-                    revision,
+                    revision: sealed.revision,
                     name: blob_name(&sealed.name),
                     blob: sealed.blob,
                 })
