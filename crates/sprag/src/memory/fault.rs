@@ -84,8 +84,11 @@ pub(crate) enum Fault {
     ExportDamaged,
     #[error("the export is of another version")]
     ExportVersion,
-    #[error("the document could not be read or written")]
-    Export(#[source] Arc<std::io::Error>),
+    #[error("the document could not be read")]
+    Input(#[source] Arc<std::io::Error>),
+    #[cfg(not(target_family = "wasm"))]
+    #[error("the document could not be written")]
+    Output(#[source] Arc<std::io::Error>),
     #[error("this device does not know whether it knows all records")]
     Behind,
 }
@@ -128,7 +131,9 @@ impl Fault {
             Self::Full => "space_full",
             Self::ExportDamaged => "export_damaged",
             Self::ExportVersion => "export_version",
-            Self::Export(_) => "export_failed",
+            Self::Input(_) => "input_failed",
+            #[cfg(not(target_family = "wasm"))]
+            Self::Output(_) => "output_failed",
             Self::Behind => "log_behind",
         }
     }

@@ -312,11 +312,11 @@ impl EncryptedMemoryStore {
     /// **The document is not encrypted.**
     ///
     /// # Errors
-    /// `export_failed`: `out` did not take it. `backend_away`, `backend_refused`; those of the store. What was written then is cut, and
+    /// `output_failed`: `out` did not take it. `backend_away`, `backend_refused`; those of the store. What was written then is cut, and
     /// [`import`](Self::import) refuses it.
     #[cfg(not(target_family = "wasm"))]
     pub fn export(&self, out: &mut dyn std::io::Write) -> Result<u64, Error> {
-        let failed = |error| Fault::Export(std::sync::Arc::new(error));
+        let failed = |error| Fault::Output(std::sync::Arc::new(error));
         let mut after = None;
         loop {
             let part = self.block(|store| store.export_part(after.as_deref()))?;
@@ -336,7 +336,7 @@ impl EncryptedMemoryStore {
     ///
     /// # Errors
     /// `export_damaged`: cut, or something else; `export_version`; `bad_record`: a record that is out of range. Nothing is changed then.
-    /// `export_failed`: `document` cannot be read. As [`store_memory`](Self::store_memory): then a part of it may be taken, and the same
+    /// `input_failed`: `document` cannot be read. As [`store_memory`](Self::store_memory): then a part of it may be taken, and the same
     /// again goes on.
     #[cfg(not(target_family = "wasm"))]
     pub fn import<R: Read + Seek>(
@@ -344,7 +344,7 @@ impl EncryptedMemoryStore {
         mut document: R,
         on_conflict: OnConflict,
     ) -> Result<Imported, Error> {
-        let failed = |error| Fault::Export(std::sync::Arc::new(error));
+        let failed = |error| Fault::Input(std::sync::Arc::new(error));
         let start = document.stream_position().map_err(failed)?;
         let json = serde_json::Deserializer::from_reader(BufReader::new(&mut document));
         read_document(json, &mut |record| record.check())?;
@@ -410,7 +410,7 @@ fn read_document<'de, R: serde_json::de::Read<'de>>(
     match (failed, read) {
         (Some(error), _) => Err(error),
         (None, Err(error)) if error.is_io() => {
-            Err(Fault::Export(std::sync::Arc::new(error.into())).into())
+            Err(Fault::Input(std::sync::Arc::new(error.into())).into())
         }
         (None, Err(_)) => Err(Fault::ExportDamaged.into()),
         (None, Ok(())) => Ok(()),
