@@ -262,6 +262,13 @@ pub(crate) struct HealthLine {
     pub(crate) own_epoch: u64,
     pub(crate) list_asked_at: u64,
     pub(crate) quiet: bool,
+    pub(crate) memory_spaces: usize,
+    pub(crate) memories_unpublished: usize,
+    pub(crate) erases_pending: usize,
+    pub(crate) memory_generations: usize,
+    pub(crate) devices_behind: Vec<u32>,
+    pub(crate) devices_removed: Vec<u32>,
+    pub(crate) backup_due: bool,
 }
 
 /// What a run of the demo measured.
@@ -394,6 +401,13 @@ impl Line {
             own_epoch: health.own_epoch,
             list_asked_at: health.list_asked_at,
             quiet: health.quiet,
+            memory_spaces: health.memories.spaces,
+            memories_unpublished: health.memories.unpublished,
+            erases_pending: health.memories.erase_pending,
+            memory_generations: health.memories.generations,
+            devices_behind: health.memories.behind.clone(),
+            devices_removed: health.memories.removed.clone(),
+            backup_due: health.memories.backup_due,
         }))
     }
 
@@ -525,6 +539,24 @@ impl Line {
             Event::ClockJumped { now, .. } => {
                 line.event = "clock_jumped";
                 line.code = Some(now.to_string());
+            }
+            Event::MemoryRefused { space, error, .. } => {
+                line.event = "memory_refused";
+                line.user = Some(space.user().to_owned());
+                line.code = Some(error.code().to_owned());
+            }
+            Event::MemoryConflict { space, device, .. } => {
+                line.event = "memory_conflict";
+                line.user = Some(space.user().to_owned());
+                line.device = Some(*device);
+            }
+            Event::MemoryRefilled { space, .. } => {
+                line.event = "memory_refilled";
+                line.user = Some(space.user().to_owned());
+            }
+            Event::MemoryErased { count, .. } => {
+                line.event = "memory_erased";
+                line.code = Some(count.to_string());
             }
             _ => {}
         }

@@ -427,6 +427,18 @@ fn event_text(event: &EventLine) -> String {
             "this device came out of a backup, and is on the account now; its sessions are new"
                 .to_owned()
         }
+        "memory_refused" => {
+            format!("what the server has of the memories of {user} was refused ({code})")
+        }
+        "memory_conflict" => format!(
+            "two devices wrote one memory of {user} at once: the write of device {device} does not count, and is kept"
+        ),
+        "memory_refilled" => {
+            format!("the server had lost memories of {user}, and is given them again")
+        }
+        "memory_erased" => {
+            format!("{code} erased memories are gone from all devices and keys")
+        }
         _ => "something that this version has no words for".to_owned(),
     };
     format!("{}  {what}\n", event.number)
@@ -451,6 +463,7 @@ fn health_text(health: &HealthLine) -> String {
          boxes      inbox {} of 10000, outbox {} of 10000\n\
          network    {} tasks, {} of them parked; {} list fetches, {} bundle fetches\n\
          prekeys    {} signed, {} last resort, {} one-time, {} one-time KEM\n\
+         memories   {} spaces, {} records not at the server yet, {} erased and not gone everywhere yet{}\n\
          quiet      {}\n",
         health.opened,
         health.heals,
@@ -480,6 +493,14 @@ fn health_text(health: &HealthLine) -> String {
         health.last_resort_pre_keys,
         health.one_time_pre_keys,
         health.kem_pre_keys,
+        health.memory_spaces,
+        health.memories_unpublished,
+        health.erases_pending,
+        if health.backup_due {
+            "; make a new backup"
+        } else {
+            ""
+        },
         if health.quiet { "on" } else { "off" },
     )
 }

@@ -6,6 +6,7 @@ use sprag_wire::KemKind;
 use crate::codec::{Reader, Writer};
 use crate::error::{ProtocolError, StepError};
 use crate::event::{self, ERRORS};
+use crate::memory::MemoryHealth;
 use crate::own::{Counters, Device};
 use crate::record::{Ledger, Record};
 use crate::task::{Kind, StoredTask, TaskId};
@@ -183,6 +184,8 @@ pub struct Health {
     pub list_asked_at: u64,
     /// Whether requests of others are answered only with what they asked for.
     pub quiet: bool,
+    /// How memories stand: what is not at the server yet, what is erased and not yet everywhere, who could still read it.
+    pub memories: MemoryHealth,
 }
 
 impl Device {
@@ -220,6 +223,7 @@ impl Device {
             signed_pre_keys: prekeys::ids(rows, tables::SIGNED)?.len(),
             one_time_pre_keys: prekeys::ids(rows, tables::ONE_TIME)?.len(),
             quiet: self.is_quiet(rows)?,
+            memories: self.memory_health(rows)?,
             ..Health::default()
         };
         for id in prekeys::ids(rows, tables::KEM)? {

@@ -163,9 +163,15 @@ impl Start<'_> {
                 let record = step.device.backup(step.rows as &dyn Rows, &step.env)?;
                 Ok(record.encode()?)
             });
+            let client = self.0.clone();
             // A passphrase takes its time: nobody else waits for it.
             aside(self.0.shared.notifier.clone(), move || {
-                sealed::seal(&record.wait()?, &keys, &mut sys::rng())
+                let sealed = sealed::seal(&record.wait()?, &keys, &mut sys::rng())?;
+                // Lost, it is said once more that a new one is due.
+                let _ = client.shared.submit(Write::Lazy, |step| {
+                    Ok(step.device.memory_backed_up(step.rows)?)
+                });
+                Ok(sealed)
             })
         }
     }

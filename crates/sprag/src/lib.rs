@@ -88,7 +88,7 @@ pub use sprag_store as store;
 pub use sprag_wire::{DeviceAddress, DeviceId, UserId};
 pub use start::Start;
 pub use types::{
-    Contact, CopyStatus, Event, Failure, Health, InboxId, Message, MessageId, NumberedEvent,
-    Received, Refusal, SafetyNumber, Status, Task, TaskId,
+    Contact, CopyStatus, Event, Failure, Health, InboxId, LogError, MemoryHealth, Message,
+    MessageId, NumberedEvent, Received, Refusal, SafetyNumber, Status, Task, TaskId,
 };
 pub use upkeep::{ClockInDoubt, Upkeep, UpkeepSettings};

@@ -124,6 +124,9 @@ impl Shared {
             drop(store);
             self.note_renewal(upkept.renewal.unwrap_or_default());
             report.renewed = true;
+        } else if let Some(wanted) = upkept.renewal {
+            // Without a directory of its own a store keeps nothing of what it deletes; a sink sees to that itself.
+            self.note_renewal(wanted);
         }
         Ok(report)
     }

@@ -36,6 +36,25 @@ pub enum LogError {
     TooLarge,
 }
 
+impl LogError {
+    /// The same in one word, as events print it.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::BadInput => "bad_input",
+            Self::Damaged => "damaged",
+            Self::NotYet => "not_yet",
+            Self::Stale => "stale",
+            Self::Forked => "forked",
+            Self::UnlistedDevice => "unlisted_device",
+            Self::BadSignature => "bad_signature",
+            Self::Erased => "erased",
+            Self::Missing => "missing",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
 impl From<sprag_store::StoreError> for LogError {
     /// What the codec cannot read.
     fn from(_: sprag_store::StoreError) -> Self {

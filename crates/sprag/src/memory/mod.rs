@@ -14,6 +14,7 @@ mod leftovers;
 mod owner;
 mod record;
 mod redact;
+mod renewal;
 mod row;
 mod steps;
 mod store;
