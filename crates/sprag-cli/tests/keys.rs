@@ -1031,3 +1031,73 @@ fn killed_at_random_moments_a_job_leaves_every_file_readable_and_the_next_one_fi
     }
     assert!(amid >= ROUNDS, "{amid} kills were amid the files");
 }
+
+/// What is being written in the data, with its size.
+#[cfg(unix)]
+fn unfinished(world: &World) -> Option<u64> {
+    let entries = fs::read_dir(world.path("data")).unwrap().flatten();
+    let mut sizes = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        let ours = name.starts_with(".sprag-vault-");
+        ours.then(|| entry.metadata().ok().map(|meta| meta.len()))?
+    });
+    sizes.find(|size| *size > 0)
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_written_while_a_job_is_at_a_file_is_not_replaced_by_what_was_there_before() {
+    let world = World::new();
+    world.seal("busy", &vec![7; 12 << 20], 1, &[]);
+    world.seal("gone", b"x", 1, &[]);
+    success(&world.keys(&["rotate", "memories"]));
+    let mut job = world.job();
+    while unfinished(&world).is_none() {
+        assert!(job.try_wait().unwrap().is_none(), "it ended too soon");
+        thread::yield_now();
+    }
+    let pid = job.id().to_string();
+    let signal = |what: &str| {
+        let sent = Command::new("kill").args([what, &pid]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    fs::write(world.path("plain"), "written meanwhile").unwrap();
+    let (plain, file) = (world.text("plain"), world.data("busy"));
+    let seal = ["seal", &plain, "-o", &file, "--force", "--key", "memories"];
+    success(&world.vault(&seal));
+    signal("-CONT");
+    assert!(job.wait().unwrap().success());
+    assert_eq!(world.open("busy", &[]), (2, b"written meanwhile".to_vec()));
+    assert_eq!(world.open("gone", &[]), (2, b"x".to_vec()));
+    assert_eq!(world.hidden(), [".sprag-keys-job", ".sprag-keys-job.lock"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_gives_a_file_its_name_waits_for_whoever_looks_at_the_names_of_its_folder() {
+    let world = World::new();
+    fs::write(world.path("plain"), "hello").unwrap();
+    let (plain, file) = (world.text("plain"), world.data("sealed"));
+    let folder = fs::File::open(world.path("data")).unwrap();
+    folder.lock().unwrap();
+    let args = ["vault", "seal", &plain, "-o", &file, "--key", "memories"];
+    let args = world.with_ring(&args);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut command = world.command(&args);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    // A header, one slot, one piece.
+    while unfinished(&world).is_none_or(|size| size < 130) {
+        assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+        thread::yield_now();
+    }
+    for _ in 0..50_000 {
+        thread::yield_now();
+    }
+    assert!(!Path::new(&file).exists());
+    assert!(child.try_wait().unwrap().is_none());
+    drop(folder);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(world.open("sealed", &[]).1, b"hello");
+}
