@@ -1,5 +1,8 @@
 //! The operating system: the only place of this crate that names time, threads, processes and system randomness.
 
+#[cfg(all(feature = "memory", not(target_family = "wasm")))]
+pub(crate) mod blobs;
+
 #[cfg(not(target_family = "wasm"))]
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -140,4 +143,15 @@ pub(crate) fn process() -> u32 {
 #[cfg(target_family = "wasm")]
 pub(crate) fn process() -> u32 {
     0
+}
+
+/// Whether a host of a URL is this machine itself.
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub(crate) fn is_loopback(host: &str) -> bool {
+    use std::net::IpAddr;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let address = bare.unwrap_or(host).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

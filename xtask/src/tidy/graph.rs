@@ -85,7 +85,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
         &["serde_json"],
         &["sprag", "sprag-vault", "sprag-keys", "sprag-cli", "xtask"],
     ),
-    (&["ureq", "rustls"], &["sprag-keys"]),
+    (&["ureq", "rustls"], &["sprag-keys", "sprag"]),
     (&["tokio", "async-std", "futures"], &[]),
 ];
 

@@ -21,6 +21,10 @@ mod store;
 mod transfer;
 mod verbs;
 
+#[cfg(not(target_family = "wasm"))]
+pub use backend::FolderBackend;
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub use backend::HttpBackend;
 pub use backend::{BackendError, MemoryBackend, StoredBlob};
 pub use chat::{Chat, ChatMessage};
 pub use fault::InvalidRecord;

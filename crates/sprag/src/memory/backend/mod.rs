@@ -3,6 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(all(test, not(target_family = "wasm")))]
+pub(crate) mod conformance;
+#[cfg(not(target_family = "wasm"))]
+mod folder;
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+mod http;
+
+#[cfg(not(target_family = "wasm"))]
+pub use self::folder::FolderBackend;
+#[cfg(all(feature = "http", not(target_family = "wasm")))]
+pub use self::http::HttpBackend;
+
 /// What a backend answers when it does not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -112,6 +124,10 @@ impl fmt::Debug for dyn MemoryBackend {
         f.write_str("MemoryBackend")
     }
 }
+
+/// The longest blob, in bytes: 64 MiB.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) const MAX_BLOB: usize = 64 << 20;
 
 /// Whether a text can be the name of a blob. Nothing else is ever made into a path.
 pub(crate) fn is_blob_name(name: &str) -> bool {
