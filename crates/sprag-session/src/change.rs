@@ -363,7 +363,7 @@ impl Device {
     }
 
     /// Our own lists from epoch `from` on, as far as they follow one another up to the newest.
-    fn own_chain(
+    pub(crate) fn own_chain(
         &self,
         rows: &dyn Rows,
         from: u64,

@@ -1,7 +1,9 @@
 //! What the server has of a space: judged, fetched and merged ("Memories", *How it travels*).
 
 use sprag_store::{Rows, Staged, StoreError};
+use sprag_wire::UnverifiedDeviceList;
 use sprag_wire::relay::Object;
+use sprag_x3dh::DeviceList;
 
 use super::blobs::{self, Use, Work};
 use super::head::{Head, Seen};
@@ -15,8 +17,10 @@ use crate::own::{Device, Env};
 use crate::tables;
 use crate::task::{Kind, StoredTask, TaskId};
 
-/// What cannot be judged yet is asked for again after this long: one minute.
+/// What cannot be judged yet is asked for again after this long: one minute, then two, four, ..
 const AGAIN_MS: u64 = 60_000;
+/// .. and an hour at most.
+const LATEST_AGAIN_MS: u64 = 3_600_000;
 
 /// A reply about a head, in its parts.
 struct Reply {
@@ -161,6 +165,17 @@ impl Device {
         let (head, now) = match judged {
             Ok(judged) => judged,
             Err(LogError::NotYet) => return self.wait_for_keys_of(rows, env, row),
+            Err(LogError::UnlistedDevice) if row.head == 0 => {
+                match self.open_of_replaced(rows, &keys, row, &reply.value)? {
+                    Some(judged) => judged,
+                    None => {
+                        // Perhaps a device of ours says it better soon.
+                        let error = LogError::UnlistedDevice;
+                        event::record(rows, &Event::MemoryRefused { space, error })?;
+                        return self.wait_for_keys_of(rows, env, row);
+                    }
+                }
+            }
             Err(LogError::Forked) => {
                 let error = LogError::Forked;
                 event::record(rows, &Event::MemoryRefused { space, error })?;
@@ -191,7 +206,40 @@ impl Device {
         self.take_incoming(rows, env, row, &keys, reply, &head)
     }
 
-    /// A generation, or a list, is not here yet: what is sealed under it is not overwritten. It is asked for again soon.
+    /// The first head of a space, if a device wrote it that left the list as this one came: one that this device takes the
+    /// place of, so that there may be nobody else who could sign it anew.
+    fn open_of_replaced(
+        &self,
+        rows: &dyn Rows,
+        keys: &Keys,
+        row: &SpaceRow,
+        bytes: &[u8],
+    ) -> Result<Option<(Head, Seen)>, StepError> {
+        let chain = self.own_chain(rows, 0)?;
+        let own = self.address.device();
+        let is_on = |list: &UnverifiedDeviceList| {
+            let mut devices = list.devices().iter();
+            devices.any(|entry| entry.device() == own)
+        };
+        let came = chain.iter().position(is_on);
+        let before = came.and_then(|came| chain.get(came.checked_sub(1)?));
+        let Some(before) = before.cloned() else {
+            return Ok(None);
+        };
+        let before = DeviceList::verify(before).map_err(|_| StoreError::Damaged("own list"))?;
+        let opened = Head::open(
+            &keys.generations,
+            &row.space,
+            &keys.name,
+            &before,
+            None,
+            bytes,
+        );
+        Ok(opened.ok())
+    }
+
+    /// A generation, or a list, is not here yet: what is sealed under it is not overwritten. It is asked for again soon, and
+    /// then at ever longer intervals. A device that is on its list no more gets none: it does not ask by itself.
     fn wait_for_keys_of(
         &mut self,
         rows: &mut Staged<'_>,
@@ -202,7 +250,14 @@ impl Device {
         self.give_up_flight(rows, row, &keys)?;
         let user = self.address.user().clone();
         self.fetch_list(rows, env, &user, 0)?;
-        self.ask_for_head(rows, row, env.now.saturating_add(AGAIN_MS))
+        if self.check_own_listed(rows).is_err() {
+            row.save(rows);
+            return Ok(());
+        }
+        let after = AGAIN_MS.saturating_mul(1 << row.waited.min(6));
+        row.waited = row.waited.saturating_add(1);
+        let after = after.min(LATEST_AGAIN_MS);
+        self.ask_for_head(rows, row, env.now.saturating_add(after))
     }
 
     /// Asks for the head of a space, unless that is under way.
@@ -372,6 +427,7 @@ impl Device {
         row.head = put_head(rows, tables::HEADS, row.number.into(), &bytes);
         row.generation = seen.generation;
         row.tag = incoming.tag;
+        row.waited = 0;
         row.incoming = None;
         row.save(rows);
         mark_busy(rows, row.number);
@@ -413,6 +469,8 @@ impl Device {
         state.refreshed = env.now;
         state.save(rows);
         for mut row in SpaceRow::all(rows)? {
+            row.waited = 0;
+            row.save(rows);
             self.ask_for_head(rows, &mut row, 0)?;
         }
         Ok(blobs::ask_for_missing(rows)?)

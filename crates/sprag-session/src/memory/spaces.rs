@@ -59,6 +59,8 @@ pub(crate) struct SpaceRow {
     pub(super) refilled: (u64, u32),
     /// Records in the log, tombstones among them.
     pub(super) records: u32,
+    /// How often the head was asked for in vain.
+    pub(super) waited: u32,
 }
 
 impl SpaceRow {
@@ -76,6 +78,7 @@ impl SpaceRow {
             branch: 0,
             refilled: (0, 0),
             records: 0,
+            waited: 0,
         }
     }
 
@@ -124,6 +127,7 @@ impl SpaceRow {
         row.branch = reader.u32()?;
         row.refilled = (reader.u64()?, reader.u32()?);
         row.records = reader.u32()?;
+        row.waited = reader.u32()?;
         reader.finish()?;
         Ok(row)
     }
@@ -153,7 +157,7 @@ impl SpaceRow {
         writer.u64(self.asked.map_or(0, TaskId::get));
         writer.u32(self.branch);
         writer.u64(self.refilled.0).u32(self.refilled.1);
-        writer.u32(self.records);
+        writer.u32(self.records).u32(self.waited);
         rows.put(tables::space(self.number), writer.finish());
     }
 

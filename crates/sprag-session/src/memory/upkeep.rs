@@ -65,8 +65,14 @@ impl Device {
         {
             state.wrapped = (newest.epoch, newest.number);
             state.save(rows);
-            for row in SpaceRow::all(rows)? {
+            for mut row in SpaceRow::all(rows)? {
                 mark_busy(rows, row.number);
+                if row.asked.is_some() {
+                    // What waited for this key waits no longer.
+                    row.waited = 0;
+                    row.save(rows);
+                    self.ask_for_head(rows, &mut row, 0)?;
+                }
             }
         }
         let mut busy = Vec::new();
