@@ -798,6 +798,9 @@ impl World {
                 self.wait(60_001);
             }
         }
+        for line in self.trace.iter().rev().take(20).rev() {
+            eprintln!("{line}");
+        }
         panic!("the world does not settle");
     }
 }
