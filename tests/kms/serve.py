@@ -1,5 +1,6 @@
 """A key service on loopback for the tests of sprag-keys. It stops when its standard input ends.
 
+    serve.py s3      prints: address, a bucket, access key id, secret access key
     serve.py moto    prints: address, access key id, secret access key, id of a key, id of another key
     serve.py bao     prints: address                                      (the root token is "root")
     serve.py tls     the same over TLS; prints: address, file with the certificate of its authority
@@ -68,6 +69,42 @@ def moto():
     server.stop()
 
 
+def s3():
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "1000"
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://%s:%d" % server.get_host_and_port()
+    made = dict(
+        endpoint_url=address,
+        region_name="eu-central-1",
+        aws_access_key_id="setup",
+        aws_secret_access_key="setup",
+    )
+    iam, s3 = boto3.client("iam", **made), boto3.client("s3", **made)
+    s3.create_bucket(
+        Bucket="memories", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    iam.create_user(UserName="sprag")
+    policy = """{"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["s3:*"], "Resource": "*"}]}"""
+    iam.put_user_policy(UserName="sprag", PolicyName="sprag", PolicyDocument=policy)
+    user = iam.create_access_key(UserName="sprag")["AccessKey"]
+    # From now on each request has to be signed by somebody who may.
+    reset = urllib.request.Request(
+        f"{address}/moto-api/reset-auth", data=b"0", headers={"Content-Type": "text/plain"}
+    )
+    urllib.request.urlopen(reset).close()
+    say(address, "memories", user["AccessKeyId"], user["SecretAccessKey"])
+    sys.stdin.read()
+    server.stop()
+
+
 def bao(tls=False):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -116,4 +153,4 @@ def bao(tls=False):
 
 
 if __name__ == "__main__":
-    {"moto": moto, "bao": bao, "tls": lambda: bao(tls=True)}[sys.argv[1]]()
+    {"s3": s3, "moto": moto, "bao": bao, "tls": lambda: bao(tls=True)}[sys.argv[1]]()

@@ -285,15 +285,28 @@ fn interop(root: &Path) -> Outcome {
     )
 }
 
-/// Tests `sprag-keys` with all features. Those tests that need a server start one of tests/kms themselves, on a free port,
-/// and it ends with them.
+/// Tests `sprag-keys` with all features, and the backend for S3. Those tests that need a server start one of tests/kms
+/// themselves, on a free port, and it ends with them.
 fn kms(root: &Path) -> Outcome {
     let python = virtual_environment(root, "kms")?;
-    let mut args = vec!["test", "--package", "sprag-keys", "--all-features"];
-    args.extend(["--", "--include-ignored"]);
-    let mut command = Command::new(cargo());
-    command.args(args).env("SPRAG_KMS_PYTHON", python);
-    execute(command.current_dir(root))
+    let keys = ["--package", "sprag-keys", "--all-features", "--"].as_slice();
+    let buckets = [
+        "--package",
+        "sprag",
+        "--features",
+        "s3",
+        "--lib",
+        "--",
+        "s3",
+    ]
+    .as_slice();
+    for tested in [keys, buckets] {
+        let mut command = Command::new(cargo());
+        command.arg("test").args(tested).arg("--include-ignored");
+        command.env("SPRAG_KMS_PYTHON", &python);
+        execute(command.current_dir(root))?;
+    }
+    Ok(())
 }
 
 /// Makes an environment with exactly the pinned packages of a folder of tests, once per version of the pins.

@@ -86,7 +86,12 @@ const OWNERS: &[(&[&str], &[&str])] = &[
         &["sprag", "sprag-vault", "sprag-keys", "sprag-cli", "xtask"],
     ),
     (&["ureq", "rustls"], &["sprag-keys", "sprag"]),
-    (&["tokio", "async-std", "futures"], &[]),
+    // S3 alone, behind a feature: on the thread of whoever waits.
+    (
+        &["object_store", "tokio", "futures-util", "http-body-util"],
+        &["sprag"],
+    ),
+    (&["async-std", "futures"], &[]),
 ];
 
 /// Ciphers, curves, hashes and what is built of them.

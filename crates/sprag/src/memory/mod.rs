@@ -18,6 +18,8 @@ mod renewal;
 mod row;
 mod steps;
 mod store;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod verbs;
 
@@ -26,6 +28,8 @@ pub use backend::FolderBackend;
 #[cfg(all(feature = "http", not(target_family = "wasm")))]
 pub use backend::HttpBackend;
 pub use backend::{BackendError, MemoryBackend, StoredBlob};
+#[cfg(all(feature = "s3", not(target_family = "wasm")))]
+pub use backend::{S3Backend, S3Options};
 pub use chat::{Chat, ChatMessage};
 pub use fault::InvalidRecord;
 pub(crate) use fault::{Fault, refused};

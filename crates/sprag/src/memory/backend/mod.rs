@@ -3,17 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 
-#[cfg(all(test, not(target_family = "wasm")))]
+#[cfg(test)]
 pub(crate) mod conformance;
 #[cfg(not(target_family = "wasm"))]
 mod folder;
 #[cfg(all(feature = "http", not(target_family = "wasm")))]
 mod http;
+#[cfg(all(feature = "s3", not(target_family = "wasm")))]
+mod s3;
 
 #[cfg(not(target_family = "wasm"))]
 pub use self::folder::FolderBackend;
 #[cfg(all(feature = "http", not(target_family = "wasm")))]
 pub use self::http::HttpBackend;
+#[cfg(all(feature = "s3", not(target_family = "wasm")))]
+pub use self::s3::{S3Backend, S3Options};
 
 /// What a backend answers when it does not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
