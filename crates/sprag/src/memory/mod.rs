@@ -6,6 +6,7 @@
 mod backend;
 mod blob;
 mod chat;
+mod draft;
 mod fault;
 mod find;
 mod index;
@@ -16,6 +17,7 @@ mod record;
 mod redact;
 mod renewal;
 mod row;
+mod sealed;
 mod steps;
 mod store;
 #[cfg(test)]
@@ -42,7 +44,8 @@ pub use record::{
     MAX_CONTENT, MAX_DIMENSIONS, MAX_RECORD, MAX_TAGS, MAX_TITLE, Memory, Provenance,
 };
 pub use redact::{Redacted, Redactor};
+pub use sealed::Sealed;
 pub use sprag_session::memory::Standing;
 pub use store::{EncryptedMemoryStore, Stored};
 pub use transfer::{ExportPage, Imported, OnConflict};
-pub use verbs::{Sealed, StartMemories};
+pub use verbs::StartMemories;

@@ -22,7 +22,7 @@ fn blob_is_at_the_backend_before_the_log_knows_it_and_goes_after_it() {
     });
     let first = store.store_memory(&Memory::new("x").id("a")).unwrap();
     assert_eq!(*seen.lock().unwrap(), "no_record");
-    assert_eq!(place.names(), [first.name.clone()]);
+    assert_eq!(place.names(), std::slice::from_ref(&first.name));
     assert_eq!(store.get_memory("a").unwrap().content, "x");
     place.calls();
     let second = store.update_memory(&Memory::new("y").id("a")).unwrap();
@@ -94,7 +94,7 @@ fn backend_that_lies_is_found_out_and_the_record_is_not_stored() {
         assert_eq!(code(lied), "backend_lied");
         place.give_what_is_asked_for();
         assert_eq!(code(store.get_memory("a")), "no_record");
-        assert_eq!(place.names(), [old.name.clone()]);
+        assert_eq!(place.names(), std::slice::from_ref(&old.name));
     }
     let stored = store.store_verified(&Memory::new("x").id("a")).unwrap();
     assert_eq!(stored.revision, 1);
