@@ -580,7 +580,19 @@ fn whole_state_of_a_removed_device_opens_nothing_written_later() {
     let after = record(&mut world);
     world.client(one).remove_device(number).unwrap();
     let left = [one, three];
+    world.work(one);
+    // The third device hears of it, and writes before the new key has come: that waits.
+    memories(&world, three).refresh().unwrap();
+    world.work(three);
+    let listed = world.client(three).devices().unwrap();
+    assert!(
+        listed.iter().all(|device| device.device != number),
+        "{listed:?}"
+    );
+    write(&world, three, "at once", "written before the key came");
+    world.work(three);
     exchange(&mut world, &left);
+    assert_eq!(read(&world, one, "at once"), "written before the key came");
     let name = write(&world, one, "after", "not for the removed one");
     write(&world, three, "after too", "neither is this");
     let chat = Chat::new(vec![ChatMessage::new("user", "nor this")]).id("after");
