@@ -48,6 +48,17 @@ impl std::fmt::Debug for Archive {
     }
 }
 
+impl Shelves {
+    /// What is here is shown under tags that were never given, as a server does that was set back.
+    pub fn set_tags_above(&mut self, other: &Self) {
+        self.tags = self.tags.max(other.tags) + 1_000;
+        let tag = self.tags.to_be_bytes();
+        for (number, (shown, _)) in self.objects.values_mut().enumerate() {
+            *shown = [&tag[..], &number.to_be_bytes()].concat();
+        }
+    }
+}
+
 pub fn space() -> Space {
     Space::new("app", "ann", None, SpaceKind::Memory).unwrap()
 }
@@ -163,6 +174,14 @@ impl Archive {
         let desk = &self.desks[at];
         let bytes = desk.device.memory_blob(&desk.rows, &blob).unwrap()?;
         Some(String::from_utf8(bytes[16..].to_vec()).unwrap())
+    }
+
+    /// The server tells all devices its epoch, as on every connection.
+    pub fn tell_epoch(&mut self, epoch: u8) {
+        for desk in &mut self.desks {
+            desk.step(|device, rows, env| device.server_epoch(rows, env, &[epoch; 16]))
+                .unwrap();
+        }
     }
 
     pub fn refresh(&mut self, at: usize) {

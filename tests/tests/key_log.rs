@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
 
@@ -639,5 +640,108 @@ fn space_of_another_kind_user_or_agent_has_a_log_of_its_own() {
                 .unwrap()
                 .is_some()
         );
+    }
+}
+
+/// A write as a test made it.
+#[derive(Debug, Clone)]
+struct Written {
+    record: String,
+    entry: Entry,
+}
+
+/// Devices write, delete and erase, tasks are done late, in any order, twice or with their answers lost, and the server
+/// now and then goes back. In the end all devices say the same, and of every write somebody knows what became of it.
+fn any_history_ends_with_one_log(seed: u64) {
+    use rand_core::{Rng, SeedableRng};
+    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(seed);
+    let mut below = move |bound: usize| usize::try_from(rng.next_u32()).unwrap() % bound;
+    let mut archive = Archive::new(3, seed);
+    let mut written: Vec<Written> = Vec::new();
+    let mut old = archive.shelves.clone();
+    let mut went_back = 0;
+    archive.tell_epoch(1);
+    for _ in 0..120 {
+        let at = below(3);
+        let record = format!("{}", below(5));
+        archive.wait(u64::try_from(below(200_000)).unwrap());
+        match below(12) {
+            0..=4 if archive.standing(at, &record) != Standing::ErasePending => {
+                let entry = archive.write(at, &record, "text");
+                written.push(Written { record, entry });
+            }
+            5 => {
+                archive.delete(at, &record);
+            }
+            6 if below(6) == 0 && matches!(archive.standing(at, &record), Standing::Live) => {
+                archive.erase(at, &record);
+            }
+            7 => archive.refresh(at),
+            8 if below(4) == 0 => old = archive.shelves.clone(),
+            9 if below(6) == 0 && went_back < 2 => {
+                // The tags that it gives from now on are new ones.
+                went_back += 1;
+                let mut back = old.clone();
+                back.every_blob = archive.shelves.every_blob.clone();
+                back.set_tags_above(&archive.shelves);
+                archive.shelves = back;
+            }
+            _ => {
+                let mut tasks = archive.tasks(at);
+                while !tasks.is_empty() && below(5) > 0 {
+                    let task = tasks.remove(below(tasks.len()));
+                    if below(6) == 0 {
+                        // Done, and nobody hears of it.
+                        let rows = archive.desks[at].rows.clone();
+                        archive.perform(at, &task);
+                        archive.desks[at].rows = rows;
+                    } else {
+                        archive.perform(at, &task);
+                    }
+                }
+            }
+        }
+    }
+    // On the next connection the server says that it is another one.
+    archive.tell_epoch(2);
+    for _ in 0..4 {
+        archive.wait(3_700_000);
+        archive.settle();
+    }
+    let records: Vec<String> = (0..5).map(|n| n.to_string()).collect();
+    for record in &records {
+        let entries: Vec<_> = (0..3).map(|at| archive.entry(at, record)).collect();
+        assert_eq!(entries[0], entries[1], "seed {seed}, record {record}");
+        assert_eq!(entries[0], entries[2], "seed {seed}, record {record}");
+        let texts: Vec<_> = (0..3).map(|at| archive.read(at, record)).collect();
+        assert_eq!(texts[0], texts[1], "seed {seed}, record {record}");
+    }
+    // Whoever wrote what does not count, and was not known to whoever wrote what does, was told.
+    for one in &written {
+        let Some(now) = archive.entry(0, &one.record) else {
+            panic!("seed {seed}: {one:?} is gone")
+        };
+        assert!(
+            now.state.is_erased() || now.revision >= one.entry.revision,
+            "seed {seed}: {one:?} against {now:?}"
+        );
+        if now.revision == one.entry.revision && now != one.entry && !now.state.is_erased() {
+            let told = (0..3).any(|at| {
+                archive.events(at).iter().any(|event| {
+                    matches!(event, Event::MemoryConflict { record, device, .. }
+                        if *record == one.record.as_bytes() && *device == one.entry.device)
+                })
+            });
+            assert!(told, "seed {seed}: nobody was told of {one:?}");
+        }
+    }
+}
+
+#[test]
+fn any_history_with_lost_answers_and_a_server_that_goes_back_ends_with_one_log() {
+    // A long run says how many.
+    let seeds = std::env::var("SPRAG_SEEDS").map_or(60, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        any_history_ends_with_one_log(seed);
     }
 }

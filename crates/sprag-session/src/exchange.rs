@@ -137,7 +137,7 @@ impl Device {
             }
             Failure::NoSuchBlob => {
                 if let Kind::GetBlob { name } = &task.kind {
-                    self.blob_is_missing(rows, name)?;
+                    self.blob_is_missing(rows, env, name)?;
                     task.delete(rows, id);
                 }
             }

@@ -214,6 +214,13 @@ pub(crate) fn want(
     Ok(())
 }
 
+/// It is not missed any more.
+pub(crate) fn forget_missing(rows: &mut Staged<'_>, name: &[u8; 32]) {
+    for work in [Work::MissingSegment, Work::Missing] {
+        rows.delete(tables::blob_work(work.number(), name));
+    }
+}
+
 /// It is not to be done any more.
 pub(crate) fn unwant(rows: &mut Staged<'_>, work: Work, name: &[u8; 32]) -> Result<(), StoreError> {
     if let Some(job) = Job::load(rows, work, name)? {
@@ -288,6 +295,20 @@ pub(crate) fn offer(rows: &mut Staged<'_>) -> Result<(), StoreError> {
     }
     if !more {
         rows.delete(waits);
+    }
+    Ok(())
+}
+
+/// Nothing is dropped that was to be: a server that went back may need it again.
+pub(crate) fn drop_nothing(rows: &mut Staged<'_>) -> Result<(), StoreError> {
+    let mut names: Vec<[u8; 32]> = Vec::new();
+    let prefix = tables::blob_work(Work::Drop.number(), &[]);
+    rows.scan(&prefix, &mut |suffix, _| {
+        names.extend(<[u8; 32]>::try_from(suffix));
+        ControlFlow::Continue(())
+    })?;
+    for name in names {
+        unwant(rows, Work::Drop, &name)?;
     }
     Ok(())
 }
@@ -463,12 +484,13 @@ impl Device {
     pub(crate) fn blob_is_missing(
         &mut self,
         rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
         name: &[u8; 32],
     ) -> Result<(), StepError> {
         if let Some(used) = finish(rows, Work::GetSegment, name)? {
             Job { task: None, used }.save(rows, Work::MissingSegment, name);
             if let Use::Segment(space) = used {
-                self.segment_is_missing(rows, space)?;
+                self.segment_is_missing(rows, env, space)?;
             }
         }
         if let Some(used) = finish(rows, Work::Get, name)? {

@@ -1,7 +1,7 @@
 //! The head of a key log: which segments count, who wrote, and after what ("Memories", *Heads*).
 //!
 //! ```text
-//! 1 ‖ u64 list epoch ‖ u32 count ‖ writers, ascending: u32 device ‖ u64 counter ‖ u64 epoch ‖ u32 number
+//! 1 ‖ u64 list epoch ‖ u32 restarts ‖ u32 count ‖ writers, ascending: u32 device ‖ u64 counter ‖ u64 epoch ‖ u32 number
 //!   ‖ u8 0, or 1 ‖ SHA-256 of the head before ‖ u32 count ‖ segments: blob 32 ‖ u32 records ‖ u64 size
 //!   ‖ u32 signer ‖ signature 64
 //! signature = XEdDSA(identity key of the signer, "Sprag/1 head" ‖ LP(name of the head) ‖ all before it)
@@ -70,6 +70,9 @@ pub struct WriterState {
 pub struct Head {
     /// Epoch of the newest device list that the signer knew.
     pub list_epoch: u64,
+    /// How often the log was written anew without all that the head before named, because the server had lost it. Who
+    /// sees it grow looks whether what he has is still there.
+    pub restarts: u32,
     /// Every device that ever wrote.
     pub writers: BTreeMap<u32, WriterState>,
     /// SHA-256 of the sealed head before; none for the first.
@@ -157,6 +160,7 @@ impl Head {
         }
         Ok(Self {
             list_epoch,
+            restarts: before.map_or(0, |(head, _)| head.restarts),
             writers,
             previous: before.map(|(_, seen)| seen.hash),
             segments,
@@ -167,6 +171,7 @@ impl Head {
     /// Takes over what another branch of the same log says: the higher counters count, so that whoever saw either of
     /// them takes what follows.
     pub(crate) fn join(&mut self, other: &Self) {
+        self.restarts = self.restarts.max(other.restarts);
         for (device, writer) in &other.writers {
             let ours = self.writers.entry(*device).or_insert(*writer);
             ours.counter = ours.counter.max(writer.counter);
@@ -253,10 +258,11 @@ impl Head {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let size = 8 + 4 + self.writers.len() * 24 + 33 + 4 + self.segments.len() * 44 + 4;
+        let size = 8 + 4 + 4 + self.writers.len() * 24 + 33 + 4 + self.segments.len() * 44 + 4;
         let mut bytes = Bytes::new(VERSION, size);
         let count = |len| u32::try_from(len).unwrap_or(u32::MAX);
-        bytes.u64(self.list_epoch).u32(count(self.writers.len()));
+        bytes.u64(self.list_epoch).u32(self.restarts);
+        bytes.u32(count(self.writers.len()));
         for (device, writer) in &self.writers {
             bytes.u32(*device).u64(writer.counter);
             bytes.u64(writer.holds.0).u32(writer.holds.1);
@@ -275,7 +281,7 @@ impl Head {
 
     fn decode(bytes: &[u8]) -> Result<Self, LogError> {
         let mut reader = Reader::new(bytes, VERSION, "head")?;
-        let list_epoch = reader.u64()?;
+        let (list_epoch, restarts) = (reader.u64()?, reader.u32()?);
         let count = reader.u32()? as usize;
         if count > MAX_WRITERS {
             return Err(LogError::Damaged);
@@ -312,6 +318,7 @@ impl Head {
         }
         Ok(Self {
             list_epoch,
+            restarts,
             writers,
             previous,
             segments,

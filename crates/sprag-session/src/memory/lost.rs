@@ -57,24 +57,27 @@ impl Device {
         id: &RecordId,
         lost: &Entry,
     ) -> Result<(), StepError> {
-        let RecordState::Live { blob, .. } = &lost.state else {
-            return Ok(());
-        };
-        let name = tables::lost_write(row.number, &[&record[..], blob].concat());
-        if rows.get(&name)?.is_some() {
+        if lost.state == RecordState::Listed {
+            // A space is one, whoever listed it.
             return Ok(());
         }
-        let mut names = Vec::new();
-        rows.scan(&tables::lost_write(row.number, &[]), &mut |suffix, _| {
-            names.push(suffix.to_vec());
-            ControlFlow::Continue(())
-        })?;
-        if names.len() >= LOST
-            && let Some(first) = names.first()
-        {
-            rows.delete(tables::lost_write(row.number, first));
+        if let RecordState::Live { blob, .. } = &lost.state {
+            let name = tables::lost_write(row.number, &[&record[..], blob].concat());
+            if rows.get(&name)?.is_some() {
+                return Ok(());
+            }
+            let mut names = Vec::new();
+            rows.scan(&tables::lost_write(row.number, &[]), &mut |suffix, _| {
+                names.push(suffix.to_vec());
+                ControlFlow::Continue(())
+            })?;
+            if names.len() >= LOST
+                && let Some((first, _)) = names.first().and_then(|name| name.split_first_chunk())
+            {
+                forget_lost(rows, row.number, first)?;
+            }
+            rows.put(name, row_of(id, lost));
         }
-        rows.put(name, row_of(id, lost));
         let event = Event::MemoryConflict {
             space: row.space.clone(),
             record: id.as_bytes().to_vec(),

@@ -25,6 +25,7 @@ mod sealed;
 mod segment;
 mod space;
 pub(crate) mod spaces;
+mod unpublished;
 mod upkeep;
 
 pub use blobs::{BlobState, MAX_BLOB};

@@ -1,15 +1,20 @@
 //! What the server has of a space: judged, fetched and merged ("Memories", *How it travels*).
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
 use sprag_store::{Rows, Staged, StoreError};
 use sprag_wire::UnverifiedDeviceList;
 use sprag_wire::relay::Object;
 use sprag_x3dh::DeviceList;
 
 use super::blobs::{self, Use, Work};
-use super::head::{Head, Seen};
+use super::head::{Head, Seen, SegmentRef};
 use super::push::{Keys, delete_head, end_task, get_head, put_head, stored_head};
+use super::records::read_row;
 use super::space::Space;
 use super::spaces::{Incoming, MAX_TAG, MemoryState, SpaceRow, mark_busy};
+use super::unpublished::Unpublished;
 use super::{LogError, MAX_HEAD, RecordState};
 use crate::error::{ProtocolError, StepError};
 use crate::event::{self, Event};
@@ -21,6 +26,8 @@ use crate::task::{Kind, StoredTask, TaskId};
 const AGAIN_MS: u64 = 60_000;
 /// .. and an hour at most.
 const LATEST_AGAIN_MS: u64 = 3_600_000;
+/// A log whose head names what the server does not have goes on without it after this long: one hour.
+const RESTART_MS: u64 = 3_600_000;
 
 /// A reply about a head, in its parts.
 struct Reply {
@@ -144,13 +151,16 @@ impl Device {
         if let Some(incoming) = &incoming {
             let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), incoming.length)?;
             if *bytes == reply.value {
-                return Ok(());
+                let keys = Keys::of(self, rows, row)?;
+                self.give_up_flight(rows, row, &keys, None)?;
+                return self.still_missing(rows, env, row, &keys);
             }
         }
+        let keys = Keys::of(self, rows, row)?;
         if reply.value.is_empty() {
+            self.give_up_incoming(rows, row, &keys, &[])?;
             return self.refill(rows, env, row, reply.tag);
         }
-        let keys = Keys::of(self, rows, row)?;
         let known = stored_head(rows, row, &keys)?;
         let seen = known.as_ref().map(|(_, seen)| seen);
         let space = row.space.clone();
@@ -191,6 +201,7 @@ impl Device {
             Err(error) => {
                 // The server went back, or shows what nobody of ours wrote: it is given the newest again.
                 event::record(rows, &Event::MemoryRefused { space, error })?;
+                self.give_up_incoming(rows, row, &keys, &[])?;
                 return self.refill(rows, env, row, reply.tag);
             }
         };
@@ -247,7 +258,7 @@ impl Device {
         row: &mut SpaceRow,
     ) -> Result<(), StepError> {
         let keys = Keys::of(self, rows, row)?;
-        self.give_up_flight(rows, row, &keys)?;
+        self.give_up_flight(rows, row, &keys, None)?;
         let user = self.address.user().clone();
         self.fetch_list(rows, env, &user, 0)?;
         if self.check_own_listed(rows).is_err() {
@@ -301,39 +312,16 @@ impl Device {
         reply: Reply,
         head: &Head,
     ) -> Result<(), StepError> {
-        self.give_up_flight(rows, row, keys)?;
-        if let Some(before) = row.incoming.take() {
-            let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), before.length)?;
-            let (old, _) = keys.open_known(row, &bytes)?;
-            let known = stored_head(rows, row, keys)?;
-            let known = known.iter().flat_map(|(head, _)| &head.segments);
-            let kept: Vec<_> = known.chain(&head.segments).map(|one| one.blob).collect();
-            for segment in &old.segments {
-                if !kept.contains(&segment.blob) {
-                    blobs::unwant(rows, Work::GetSegment, &segment.blob)?;
-                    blobs::unwant(rows, Work::MissingSegment, &segment.blob)?;
-                    blobs::release(rows, &segment.blob)?;
-                }
-            }
-            delete_head(rows, tables::HEADS_IN, row.number.into(), before.length);
-        }
-        for segment in &head.segments {
-            if !blobs::is_held(rows, &segment.blob)? {
-                rows.delete(tables::blob_work(0x10, &segment.blob));
-                blobs::want(
-                    rows,
-                    Work::GetSegment,
-                    &segment.blob,
-                    Use::Segment(row.number),
-                )?;
-            }
-        }
+        self.give_up_flight(rows, row, keys, Some(&head.segments))?;
+        self.give_up_incoming(rows, row, keys, &head.segments)?;
         let length = put_head(rows, tables::HEADS_IN, row.number.into(), &reply.value);
         row.incoming = Some(Incoming {
             length,
             tag: reply.tag,
         });
+        row.missing_since = 0;
         row.save(rows);
+        self.want_segments(rows, row, keys)?;
         self.merge_if_complete(rows, env, row, keys)
     }
 
@@ -351,18 +339,68 @@ impl Device {
         self.merge_if_complete(rows, env, &mut row, &keys)
     }
 
-    /// The server does not have a segment that a head names: perhaps there is a newer head by now.
+    /// The server does not have a segment that a head names: perhaps there is a newer head soon.
     pub(super) fn segment_is_missing(
         &self,
         rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
         space: u32,
     ) -> Result<(), StepError> {
-        if let Some(row) = SpaceRow::load(rows, space)? {
-            let event = Event::MemoryRefused {
-                space: row.space,
-                error: LogError::Missing,
-            };
-            event::record(rows, &event)?;
+        let Some(mut row) = SpaceRow::load(rows, space)? else {
+            return Ok(());
+        };
+        let event = Event::MemoryRefused {
+            space: row.space.clone(),
+            error: LogError::Missing,
+        };
+        event::record(rows, &event)?;
+        if row.incoming.is_none() {
+            return Ok(());
+        }
+        if row.missing_since == 0 || row.missing_since > env.now {
+            row.missing_since = env.now;
+            row.save(rows);
+        }
+        self.ask_for_head(rows, &mut row, env.now.saturating_add(AGAIN_MS))
+    }
+
+    /// The server still shows the head of which a segment is missing. It is asked for again; after an hour the log goes on
+    /// without what is lost.
+    fn still_missing(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+    ) -> Result<(), StepError> {
+        if row.missing_since > 0
+            && row.missing_since <= env.now
+            && env.now - row.missing_since >= RESTART_MS
+        {
+            return self.merge(rows, env, row, keys, true);
+        }
+        self.want_segments(rows, row, keys)?;
+        self.merge_if_complete(rows, env, row, keys)
+    }
+
+    /// Asks for the segments of the incoming head that are not here.
+    fn want_segments(
+        &self,
+        rows: &mut Staged<'_>,
+        row: &SpaceRow,
+        keys: &Keys,
+    ) -> Result<(), StepError> {
+        let Some(incoming) = &row.incoming else {
+            return Ok(());
+        };
+        let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), incoming.length)?;
+        let (head, _) = keys.open_known(row, &bytes)?;
+        for segment in &head.segments {
+            if !blobs::is_held(rows, &segment.blob)? {
+                blobs::forget_missing(rows, &segment.blob);
+                let used = Use::Segment(row.number);
+                blobs::want(rows, Work::GetSegment, &segment.blob, used)?;
+            }
         }
         Ok(())
     }
@@ -374,6 +412,19 @@ impl Device {
         row: &mut SpaceRow,
         keys: &Keys,
     ) -> Result<(), StepError> {
+        self.merge(rows, env, row, keys, false)
+    }
+
+    /// The incoming head takes the place of the one that is known, if all its segments are here; or without those that are
+    /// lost, and then the next head says so.
+    fn merge(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+        without: bool,
+    ) -> Result<(), StepError> {
         let Some(incoming) = row.incoming.clone() else {
             return Ok(());
         };
@@ -381,12 +432,14 @@ impl Device {
         let (head, seen) = match keys.open_known(row, &bytes) {
             Ok(opened) => opened,
             // Its generation was given up meanwhile: it cannot be what counts.
-            Err(_) => return self.give_up_incoming(rows, row),
+            Err(_) => return self.give_up_incoming(rows, row, keys, &[]),
         };
+        let mut lacks = false;
         for segment in &head.segments {
-            if !blobs::is_held(rows, &segment.blob)? {
-                return Ok(());
-            }
+            lacks |= !blobs::is_held(rows, &segment.blob)?;
+        }
+        if lacks && !without {
+            return Ok(());
         }
         let before = stored_head(rows, row, keys)?;
         let old: Vec<[u8; 32]> = before
@@ -395,8 +448,9 @@ impl Device {
             .map(|segment| segment.blob)
             .collect();
         for segment in head.segments.iter().filter(|one| !old.contains(&one.blob)) {
-            let sealed = blobs::get(rows, &segment.blob)?;
-            let sealed = sealed.ok_or(StoreError::Damaged("held segment"))?;
+            let Some(sealed) = blobs::get(rows, &segment.blob)? else {
+                continue;
+            };
             let opened = super::Segment::open(&keys.generations, &row.space, &keys.name, &sealed);
             let entries = match opened {
                 Ok(entries) if entries.entries().len() == segment.records as usize => entries,
@@ -405,7 +459,7 @@ impl Device {
                     let error = refused.err().unwrap_or(LogError::Damaged);
                     let space = row.space.clone();
                     event::record(rows, &Event::MemoryRefused { space, error })?;
-                    return self.give_up_incoming(rows, row);
+                    return self.give_up_incoming(rows, row, keys, &[]);
                 }
             };
             for (id, entry) in entries.entries() {
@@ -421,7 +475,10 @@ impl Device {
                 blobs::release(rows, &blob)?;
             }
         }
-        // Spaces that were met are counted in rows of their own: this one's is as it was, but for its records.
+        let restarted = head.restarts > before.map_or(0, |(head, _)| head.restarts);
+        if restarted && row.head > 0 {
+            self.keep_what_it_lacks(rows, row, keys, &head)?;
+        }
         delete_head(rows, tables::HEADS_IN, row.number.into(), incoming.length);
         delete_head(rows, tables::HEADS, row.number.into(), row.head);
         row.head = put_head(rows, tables::HEADS, row.number.into(), &bytes);
@@ -429,17 +486,80 @@ impl Device {
         row.tag = incoming.tag;
         row.waited = 0;
         row.incoming = None;
+        row.missing_since = 0;
+        row.restart = lacks;
         row.save(rows);
+        for segment in &head.segments {
+            blobs::unwant(rows, Work::GetSegment, &segment.blob)?;
+            blobs::forget_missing(rows, &segment.blob);
+        }
         mark_busy(rows, row.number);
         self.heads_moved(rows, env)
     }
 
-    /// What cannot be read does not stand in the way of what comes later.
-    fn give_up_incoming(&self, rows: &mut Staged<'_>, row: &mut SpaceRow) -> Result<(), StepError> {
-        if let Some(incoming) = row.incoming.take() {
-            delete_head(rows, tables::HEADS_IN, row.number.into(), incoming.length);
-            row.save(rows);
+    /// A log that was written anew by somebody who lacked a part of it: what is known here and not there is put again.
+    fn keep_what_it_lacks(
+        &self,
+        rows: &mut Staged<'_>,
+        row: &SpaceRow,
+        keys: &Keys,
+        head: &Head,
+    ) -> Result<(), StepError> {
+        let mut there = BTreeMap::new();
+        for segment in &head.segments {
+            if let Some(sealed) = blobs::get(rows, &segment.blob)? {
+                for (id, entry) in keys.open_segment(row, &sealed)?.entries() {
+                    there.insert(id.clone(), entry.clone());
+                }
+            }
         }
+        let mut lacks = Vec::new();
+        rows.scan(&tables::log_entry(row.number, &[]), &mut |suffix, value| {
+            if let Ok((id, entry)) = read_row(value)
+                && there.get(&id) != Some(&entry)
+            {
+                lacks.push((suffix.to_vec(), entry.revision));
+            }
+            ControlFlow::Continue(())
+        })?;
+        for (record, base) in lacks {
+            if Unpublished::load(rows, row.number, &record)?.is_none() {
+                let again = Unpublished {
+                    in_flight: false,
+                    base,
+                };
+                again.save(rows, row.number, &record);
+            }
+        }
+        Ok(())
+    }
+
+    /// The incoming head is not what the server shows any more, or cannot be read: it goes, with those of its segments that
+    /// neither the known head nor the next one names.
+    fn give_up_incoming(
+        &self,
+        rows: &mut Staged<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+        next: &[SegmentRef],
+    ) -> Result<(), StepError> {
+        let Some(incoming) = row.incoming.take() else {
+            return Ok(());
+        };
+        row.missing_since = 0;
+        let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), incoming.length)?;
+        if let Ok((old, _)) = keys.open_known(row, &bytes) {
+            let known = stored_head(rows, row, keys)?;
+            let known = known.iter().flat_map(|(head, _)| &head.segments);
+            let kept: Vec<_> = known.chain(next).map(|one| one.blob).collect();
+            for segment in old.segments.iter().filter(|one| !kept.contains(&one.blob)) {
+                blobs::unwant(rows, Work::GetSegment, &segment.blob)?;
+                blobs::forget_missing(rows, &segment.blob);
+                blobs::release(rows, &segment.blob)?;
+            }
+        }
+        delete_head(rows, tables::HEADS_IN, row.number.into(), incoming.length);
+        row.save(rows);
         Ok(())
     }
 

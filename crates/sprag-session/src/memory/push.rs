@@ -14,10 +14,11 @@ use super::LogError;
 use super::blobs::{self, Use, Work};
 use super::head::{Head, MAX_SEGMENTS, Seen, SegmentRef};
 use super::keys::{NamesKey, ObjectName};
-use super::records::{load_entry, read_row};
+use super::records::{RecordTag, load_entry, read_row};
 use super::segment::{Entry, MAX_ENTRIES, Segment};
 use super::space::RecordId;
 use super::spaces::{Flight, MemoryState, SpaceRow, mark_busy, removal_epoch};
+use super::unpublished::Unpublished;
 use crate::error::StepError;
 use crate::own::{Device, Env};
 use crate::shares::Generation;
@@ -26,9 +27,6 @@ use crate::{chunks, tables};
 
 /// Where the head of another branch is kept, above the numbers of spaces.
 const BRANCH: u64 = 1 << 32;
-
-/// A written record that is in the head under way.
-const IN_FLIGHT: u8 = 1;
 
 type Entries = BTreeMap<RecordId, Entry>;
 
@@ -110,19 +108,6 @@ pub(super) fn stored_head(
     Ok(Some(keys.open_known(row, &bytes)?))
 }
 
-/// Records of a space that were written and are in no head yet, at most as many as a segment holds.
-fn unpublished(rows: &dyn Rows, space: u32) -> Result<Vec<Vec<u8>>, StoreError> {
-    let mut records = Vec::new();
-    rows.scan(&tables::unpublished(space, &[]), &mut |suffix, _| {
-        records.push(suffix.to_vec());
-        if records.len() >= MAX_ENTRIES {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(records)
-}
-
 /// Segments that are to replace others, and what stays of those.
 struct Plan {
     keep: Vec<SegmentRef>,
@@ -178,10 +163,11 @@ impl Device {
         }
         let keys = Keys::of(self, rows, row)?;
         let before = stored_head(rows, row, &keys)?;
-        let written = unpublished(rows, row.number)?;
+        let written = Unpublished::first(rows, row.number)?;
         let device = self.address.device().get();
         let rewrap = (before.is_some() && row.generation < (generation.epoch, generation.number))
-            || row.branch > 0;
+            || row.branch > 0
+            || row.restart;
         let said = before
             .as_ref()
             .and_then(|(head, _)| head.writers.get(&device));
@@ -218,14 +204,19 @@ impl Device {
         }
         let before = joined.as_ref().map(|(head, seen)| (head, seen));
         let holds = state.holds;
-        let head = Head::after(before, device, keys.list.epoch(), holds, segments)?;
+        let mut head = Head::after(before, device, keys.list.epoch(), holds, segments)?;
+        if row.restart {
+            head.restarts = head.restarts.checked_add(1).ok_or(LogError::TooLarge)?;
+        }
         let sealed = head.seal(&self.identity, &generation, &row.space, &keys.name, env.rng);
         if sealed.len() > super::MAX_HEAD {
             return Err(LogError::TooLarge.into());
         }
         for record in written {
-            let name = tables::unpublished(row.number, &record);
-            rows.put(name, Zeroizing::new(vec![IN_FLIGHT]));
+            if let Some(mut written) = Unpublished::load(rows, row.number, &record)? {
+                written.in_flight = true;
+                written.save(rows, row.number, &record);
+            }
         }
         let length = put_head(rows, tables::HEADS_OUT, row.number.into(), &sealed);
         row.flight = Some(Flight {
@@ -306,45 +297,21 @@ impl Device {
         row.generation = seen.generation;
         row.tag = tag;
         row.known = true;
-        if row.branch > 0 {
-            delete_head(
-                rows,
-                tables::HEADS,
-                BRANCH | u64::from(row.number),
-                row.branch,
-            );
+        // The known one may have been put again to a server that had lost it: that says nothing new.
+        let is_new = before.is_none_or(|(_, before)| before.hash != seen.hash);
+        if is_new && row.branch > 0 {
+            let place = BRANCH | u64::from(row.number);
+            delete_head(rows, tables::HEADS, place, row.branch);
             row.branch = 0;
         }
+        row.restart &= !is_new;
         row.save(rows);
-        self.settle_written(rows, row.number, true)?;
-        self.drop_outdated(rows, row.number)?;
+        if is_new {
+            Unpublished::settle(rows, row.number, true)?;
+            self.drop_outdated(rows, row.number)?;
+        }
         mark_busy(rows, row.number);
         self.heads_moved(rows, env)
-    }
-
-    /// What was in the head under way is published, or is to be put again.
-    fn settle_written(
-        &self,
-        rows: &mut Staged<'_>,
-        space: u32,
-        published: bool,
-    ) -> Result<(), StoreError> {
-        let mut records = Vec::new();
-        rows.scan(&tables::unpublished(space, &[]), &mut |suffix, value| {
-            if value == [IN_FLIGHT] {
-                records.push(suffix.to_vec());
-            }
-            ControlFlow::Continue(())
-        })?;
-        for record in records {
-            let name = tables::unpublished(space, &record);
-            if published {
-                rows.delete(name);
-            } else {
-                rows.put(name, Zeroizing::new(vec![0]));
-            }
-        }
-        Ok(())
     }
 
     /// The server has a head that says that these blobs are not what counts.
@@ -373,18 +340,20 @@ impl Device {
                 super::generation_of(&bytes).map_err(|_| StoreError::Damaged("head"))?;
             if generation.0 < removal_epoch(rows)? {
                 let keys = Keys::of(self, rows, row)?;
-                self.give_up_flight(rows, row, &keys)?;
+                self.give_up_flight(rows, row, &keys, None)?;
             }
         }
         Ok(())
     }
 
-    /// The head under way will not be taken: it, and what only it names, is given up. What was written is put again.
+    /// The head under way will not be taken: it, and what neither the known head nor the `next` one names, is given up. What
+    /// was written is put again. If the next one is not known, nothing is dropped at the server: it may name it.
     pub(super) fn give_up_flight(
         &self,
         rows: &mut Staged<'_>,
         row: &mut SpaceRow,
         keys: &Keys,
+        next: Option<&[SegmentRef]>,
     ) -> Result<(), StepError> {
         let Some(flight) = row.flight.take() else {
             return Ok(());
@@ -392,18 +361,21 @@ impl Device {
         end_task(rows, flight.task)?;
         let before = stored_head(rows, row, keys)?;
         let kept = before.iter().flat_map(|(head, _)| &head.segments);
+        let kept = kept.chain(next.unwrap_or_default());
         let kept: Vec<[u8; 32]> = kept.map(|segment| segment.blob).collect();
         let bytes = get_head(rows, tables::HEADS_OUT, row.number.into(), flight.length)?;
         let (head, _) = keys.open_known(row, &bytes)?;
         for segment in &head.segments {
             if !kept.contains(&segment.blob) {
                 blobs::release(rows, &segment.blob)?;
-                blobs::want(rows, Work::Drop, &segment.blob, Use::Segment(row.number))?;
+                if next.is_some() {
+                    blobs::want(rows, Work::Drop, &segment.blob, Use::Segment(row.number))?;
+                }
             }
         }
         delete_head(rows, tables::HEADS_OUT, row.number.into(), flight.length);
         row.save(rows);
-        self.settle_written(rows, row.number, false)?;
+        Unpublished::settle(rows, row.number, false)?;
         mark_busy(rows, row.number);
         Ok(())
     }
@@ -464,7 +436,7 @@ fn addition(
     row: &SpaceRow,
     keys: &Keys,
     segments: &[SegmentRef],
-    written: &[Vec<u8>],
+    written: &[RecordTag],
 ) -> Result<Plan, StepError> {
     let mut keep = segments.to_vec();
     let mut entries = Entries::new();

@@ -12,6 +12,7 @@ use super::log::{Merged, judge};
 use super::lost::forget_lost;
 use super::space::{RecordId, Space};
 use super::spaces::{SpaceRow, mark_busy};
+use super::unpublished::Unpublished;
 use super::{Entry, LogError, RecordState};
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
@@ -115,7 +116,7 @@ pub(super) fn load_entry(
 pub(super) fn release_blob(rows: &mut Staged<'_>, state: &RecordState) -> Result<(), StoreError> {
     if let RecordState::Live { blob, .. } = state {
         blobs::unwant(rows, Work::Get, blob)?;
-        rows.delete(tables::blob_work(0x12, blob));
+        blobs::forget_missing(rows, blob);
         blobs::release(rows, blob)?;
     }
     Ok(())
@@ -205,11 +206,16 @@ impl Device {
         entry: &Entry,
     ) -> Result<(), StepError> {
         let record = self.names_key(rows)?.record(name, id);
+        let base = match Unpublished::load(rows, row.number, &record)? {
+            Some(written) => written.base,
+            None => load_entry(rows, row.number, &record)?.map_or(0, |(_, entry)| entry.revision),
+        };
         self.replace_entry(rows, row, &record, id, entry, false)?;
-        rows.put(
-            tables::unpublished(row.number, &record),
-            Zeroizing::new(vec![0]),
-        );
+        let written = Unpublished {
+            in_flight: false,
+            base,
+        };
+        written.save(rows, row.number, &record);
         mark_busy(rows, row.number);
         Ok(())
     }
@@ -257,17 +263,31 @@ impl Device {
         entry: &Entry,
     ) -> Result<(), StepError> {
         let known = load_entry(rows, row.number, record)?.map(|(_, entry)| entry);
+        // What another device wrote above what was known when ours was written, it wrote without knowing of ours.
+        let unknown = Unpublished::load(rows, row.number, record)?
+            .is_some_and(|written| entry.revision > written.base);
         match judge(known.as_ref(), entry) {
-            Merged::Same | Merged::Older => {}
+            Merged::Same => {}
+            Merged::Older => {
+                let ours = entry.device == self.address.device().get();
+                let erased = known.is_some_and(|known| known.state.is_erased());
+                if unknown && !ours && !erased {
+                    self.tell_lost(rows, row, record, id, entry)?;
+                }
+            }
             Merged::Lost => self.tell_lost(rows, row, record, id, entry)?,
             merged @ (Merged::New | Merged::Newer(_) | Merged::Won(_)) => {
-                let lost = matches!(merged, Merged::Won(_)) && !entry.state.is_erased();
-                if let Merged::Won(before) = &merged
-                    && lost
-                {
+                let lost = match &merged {
+                    Merged::Won(before) => Some(before),
+                    Merged::Newer(before) if unknown => Some(before),
+                    _ => None,
+                };
+                // What an erase wins over is told, and not kept.
+                let keep_blob = lost.is_some() && !entry.state.is_erased();
+                if let Some(before) = lost {
                     self.tell_lost(rows, row, record, id, before)?;
                 }
-                self.replace_entry(rows, row, record, id, entry, lost)?;
+                self.replace_entry(rows, row, record, id, entry, keep_blob)?;
                 // What was to be published of it is not what counts.
                 rows.delete(tables::unpublished(row.number, record));
                 let number = row.number;

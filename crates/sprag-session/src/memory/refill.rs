@@ -6,7 +6,7 @@ use sprag_store::{Rows, Staged};
 
 use super::RecordState;
 use super::blobs::{self, Use, Work};
-use super::push::{Keys, end_task, get_head, put_head, stored_head};
+use super::push::{Keys, get_head, put_head, stored_head};
 use super::records::read_row;
 use super::spaces::{Flight, SpaceRow, mark_busy};
 use crate::error::StepError;
@@ -31,11 +31,6 @@ impl Device {
     ) -> Result<(), StepError> {
         row.tag = tag;
         row.known = true;
-        if row.head == 0 {
-            row.save(rows);
-            mark_busy(rows, row.number);
-            return Ok(());
-        }
         let keys = Keys::of(self, rows, row)?;
         let (began, times) = row.refilled;
         let lately = times > 0 && began <= env.now && env.now - began < REFILL_MS;
@@ -50,26 +45,29 @@ impl Device {
         } else {
             0
         };
+        blobs::drop_nothing(rows)?;
         if !lately {
-            let space = row.space.clone();
-            event::record(rows, &Event::MemoryRefilled { space })?;
+            if row.head > 0 {
+                let space = row.space.clone();
+                event::record(rows, &Event::MemoryRefilled { space })?;
+            }
             self.put_all_blobs(rows, row, &keys)?;
         }
-        match &mut row.flight {
-            Some(flight) => {
-                // The same, on top of what the server has now.
-                end_task(rows, flight.task.take())?;
-            }
-            None => {
-                let bytes = get_head(rows, tables::HEADS, row.number.into(), row.head)?;
-                let length = put_head(rows, tables::HEADS_OUT, row.number.into(), &bytes);
-                row.flight = Some(Flight {
-                    length,
-                    waits_for: 0,
-                    task: None,
-                });
-            }
+        // What it needs may be lost too: it is made anew.
+        self.give_up_flight(rows, row, &keys, None)?;
+        if row.incoming.is_some() || row.head == 0 || row.restart {
+            // A newer one is there, and comes first; or there is none that could be read.
+            row.save(rows);
+            mark_busy(rows, row.number);
+            return Ok(());
         }
+        let bytes = get_head(rows, tables::HEADS, row.number.into(), row.head)?;
+        let length = put_head(rows, tables::HEADS_OUT, row.number.into(), &bytes);
+        row.flight = Some(Flight {
+            length,
+            waits_for: 0,
+            task: None,
+        });
         self.launch(rows, row, not_before)
     }
 
@@ -121,11 +119,11 @@ impl Device {
         env: &mut Env<'_>,
     ) -> Result<(), StepError> {
         for mut row in SpaceRow::all(rows)? {
-            if row.head > 0 {
-                row.refilled = (0, 0);
-                let tag = row.tag.clone();
-                self.refill(rows, env, &mut row, tag)?;
-            }
+            row.refilled = (0, 0);
+            let (tag, known) = (row.tag.clone(), row.known);
+            self.refill(rows, env, &mut row, tag)?;
+            row.known = known;
+            row.save(rows);
         }
         Ok(())
     }

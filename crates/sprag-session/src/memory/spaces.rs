@@ -61,6 +61,10 @@ pub(crate) struct SpaceRow {
     pub(super) records: u32,
     /// How often the head was asked for in vain.
     pub(super) waited: u32,
+    /// Since when the server does not have a segment of the incoming head, in milliseconds; 0: it has all, as far as known.
+    pub(super) missing_since: u64,
+    /// The next head is a restart: the one that is known names what the server has lost.
+    pub(super) restart: bool,
 }
 
 impl SpaceRow {
@@ -79,6 +83,8 @@ impl SpaceRow {
             refilled: (0, 0),
             records: 0,
             waited: 0,
+            missing_since: 0,
+            restart: false,
         }
     }
 
@@ -128,6 +134,8 @@ impl SpaceRow {
         row.refilled = (reader.u64()?, reader.u32()?);
         row.records = reader.u32()?;
         row.waited = reader.u32()?;
+        row.missing_since = reader.u64()?;
+        row.restart = reader.bool()?;
         reader.finish()?;
         Ok(row)
     }
@@ -158,6 +166,8 @@ impl SpaceRow {
         writer.u32(self.branch);
         writer.u64(self.refilled.0).u32(self.refilled.1);
         writer.u32(self.records).u32(self.waited);
+        writer.u64(self.missing_since);
+        writer.bool(self.restart);
         rows.put(tables::space(self.number), writer.finish());
     }
 
