@@ -8,6 +8,7 @@ use sprag::AfterRollback;
 use sprag::store::BackendKind;
 
 use crate::cmd::keys::args::KeysArgs;
+use crate::cmd::memory::args::{McpArgs, MemoryArgs};
 use crate::cmd::vault::args::VaultArgs;
 
 /// End-to-end encrypted chat over any transport: a folder, files, pipes
@@ -51,7 +52,7 @@ Exit codes:
   141  nobody reads the output any more";
 
 /// Options of all commands.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Folder of the profile [default: ~/.sprag]
     #[arg(long, global = true, value_name = "DIR", env = "SPRAG_HOME")]
@@ -121,6 +122,10 @@ pub(crate) enum Command {
     Vault(VaultArgs),
     /// Keep keys in versions, and put what is sealed under new ones: no profile is needed
     Keys(KeysArgs),
+    /// Remember things, and find, list and forget them; other processes may have the profile open meanwhile
+    Memory(MemoryArgs),
+    /// Give an AI agent a memory: serve the Model Context Protocol on standard input and output
+    Mcp(McpArgs),
     /// Let two people talk in a temporary folder, and measure it
     Demo(DemoArgs),
     /// Print what lets a shell complete the arguments of this program

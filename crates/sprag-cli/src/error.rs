@@ -59,7 +59,7 @@ impl From<Exit> for ExitCode {
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    #[error(transparent)]
+    #[error("{}{}", .0, holder(.0))]
     Client(#[from] sprag::Error),
     /// A key that could not be made or read before the profile was asked.
     #[error(transparent)]
@@ -131,7 +131,13 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => match error.action() {
-                _ if error.code() == "needs_bundle" => Exit::NotFound,
+                _ if matches!(
+                    error.code(),
+                    "needs_bundle" | "no_record" | "record_deleted" | "record_erased"
+                ) =>
+                {
+                    Exit::NotFound
+                }
                 _ if error.code() == "key_unreadable" => Exit::WrongKey,
                 Action::Drop
                 | Action::AskUser(
@@ -198,6 +204,14 @@ impl CliError {
     }
 }
 
+/// Who has the profile open, if it is known.
+fn holder(error: &sprag::Error) -> String {
+    match error.owner() {
+        Some(process) => format!(": by process {process}"),
+        None => String::new(),
+    }
+}
+
 const NO_PROFILE: &str = "make a profile with `sprag init USER`, or choose another --home";
 
 fn client_advice(error: &sprag::Error) -> Option<&'static str> {
@@ -206,7 +220,9 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
         "other_user" => "choose another --home",
         "wrong_key" => "try again with the right passphrase or --key-file",
         "key_unreadable" => "look at the file of --key-file: it must be there, and yours alone",
-        "store_in_use" => "wait for the other program, or end it",
+        "store_in_use" => {
+            "wait for the other program, or end it; `sprag mcp` keeps a profile open as long as it runs, and lets `sprag memory` in"
+        }
         "store_damaged" => {
             "run `sprag doctor`: it says what is wrong, and whether it can be repaired; else restore a backup with `sprag backup restore`"
         }
@@ -222,6 +238,12 @@ fn client_advice(error: &sprag::Error) -> Option<&'static str> {
         "ids_exhausted" => "make a new profile: this one has published all prekeys that it can",
         "store_version" | "unsupported_version" => "install a newer version of sprag",
         "store_failed" | "store_poisoned" => "look at the disk, and whether it was done",
+        "no_record" => "look at `sprag memory list`: ids are those of one user and agent",
+        "record_deleted" | "record_erased" => "it was forgotten; another memory gets another id",
+        "blob_missing" | "key_not_here" => {
+            "another device wrote it: run `sprag sync`, and let that device sync, too"
+        }
+        "not_linked" => "let another device of yours add this one: `sprag device add`",
         "outbox_full" => "run `sprag sync`, or hand over what `sprag tasks` shows",
         "needs_bundle" => {
             "the server has shown nothing of this user yet: send a message, then run `sprag sync`"

@@ -30,6 +30,18 @@ pub(crate) fn existing(global: &Global) -> Result<Key, CliError> {
     }
 }
 
+/// The key of a profile that exists, where nobody can be asked for it.
+pub(crate) fn unattended(global: &Global) -> Result<Key, CliError> {
+    match &global.key_file {
+        Some(path) => Ok(Key::file(path)),
+        None => from_environment()?.ok_or_else(|| {
+            CliError::Usage(format!(
+                "nobody can be asked for a passphrase here: use {HINT}"
+            ))
+        }),
+    }
+}
+
 /// The key of a profile that is about to be made: the key file is created if it is not there, a passphrase asked twice.
 pub(crate) fn fresh(global: &Global) -> Result<Key, CliError> {
     if let Some(path) = &global.key_file {

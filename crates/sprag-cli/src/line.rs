@@ -9,6 +9,7 @@ use sprag::{CopyStatus, Diagnosis, Event, Finding, Health, Message, Refusal, Sta
 use zeroize::Zeroizing;
 
 use crate::cmd::keys::line::{FailureLine, JobLine, RingLine, VersionLine};
+use crate::cmd::memory::line::{ImportLine, MemoryLine, Written};
 use crate::cmd::vault::line::{BlobLine, FileLine, KeyLine, SlotLine};
 
 /// A result. Its JSON form is one object in one line, with a `type` and always the same keys; keys may be added, never
@@ -144,6 +145,18 @@ pub(crate) enum Line {
         done: Vec<&'static str>,
         aside: PathBuf,
     },
+    MemoryWritten(Written),
+    Memory(MemoryLine),
+    MemoryForgotten {
+        id: String,
+        state: &'static str,
+    },
+    MemoriesExported {
+        file: String,
+        memories: u64,
+        bytes: usize,
+    },
+    MemoriesImported(ImportLine),
     VaultKey(KeyLine),
     VaultFile(FileLine),
     Vault(Box<BlobLine>),

@@ -10,9 +10,9 @@ mod line;
 mod output;
 mod profile;
 mod server;
-#[expect(dead_code, reason = "the commands that ask it are built on this")]
 mod shared;
 mod sys;
+mod when;
 
 use std::process::ExitCode;
 
@@ -45,4 +45,9 @@ fn main() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// Tells something that no command waits for, without content.
+fn note(text: &str) {
+    Output::new(false).note(text);
 }

@@ -327,6 +327,25 @@ fn text(line: &Line) -> String {
                 .chain(more)
                 .collect()
         }
+        Line::MemoryWritten(written) => written.text(),
+        Line::Memory(memory) => memory.text(),
+        Line::MemoryForgotten { id, state } => format!(
+            "{}  {}\n",
+            printable(id),
+            match *state {
+                "erase_pending" => "erased here; for good once all your devices have said so",
+                state => state,
+            }
+        ),
+        Line::MemoriesExported {
+            file,
+            memories,
+            bytes,
+        } => format!(
+            "{memories} memories, {bytes} bytes to {}\n",
+            printable(file)
+        ),
+        Line::MemoriesImported(done) => done.text(),
         Line::VaultKey(key) => key.text(),
         Line::VaultFile(file) => file.text(),
         Line::Vault(blob) => blob.text(),

@@ -27,7 +27,12 @@ pub(crate) struct Profile {
 impl Profile {
     /// Opens the profile that the options name.
     pub(crate) fn open(global: &Global) -> Result<Self, CliError> {
-        Self::open_with(global, options(global))
+        Self::open_with(global, options(global), || key::existing(global))
+    }
+
+    /// As [`open`](Self::open), with a key that is there already.
+    pub(crate) fn open_with_key(global: &Global, key: Key) -> Result<Self, CliError> {
+        Self::open_with(global, options(global), || Ok(key))
     }
 
     /// Opens it although it was set back: the user said so.
@@ -36,14 +41,18 @@ impl Profile {
         decision: AfterRollback,
     ) -> Result<Self, CliError> {
         let options = options(global).after_rollback(decision);
-        Self::open_with(global, options)
+        Self::open_with(global, options, || key::existing(global))
     }
 
-    fn open_with(global: &Global, options: OpenOptions) -> Result<Self, CliError> {
+    fn open_with(
+        global: &Global,
+        options: OpenOptions,
+        key: impl FnOnce() -> Result<Key, CliError>,
+    ) -> Result<Self, CliError> {
         let home = home(global)?;
         let server = server(global)?;
         let store = existing(global)?;
-        let client = options.open(store, key::existing(global)?)?;
+        let client = options.open(store, key()?)?;
         Ok(Self {
             client,
             server,
@@ -182,7 +191,8 @@ pub(crate) fn existing_store(global: &Global) -> Result<PathBuf, CliError> {
     }
 }
 
-fn home(global: &Global) -> Result<PathBuf, CliError> {
+/// The folder of the profile.
+pub(crate) fn home(global: &Global) -> Result<PathBuf, CliError> {
     match &global.home {
         Some(home) => Ok(home.clone()),
         None => env::home_dir()

@@ -47,6 +47,7 @@ mod guest;
 mod hello;
 #[cfg(unix)]
 mod host;
+pub(crate) mod local;
 #[cfg(unix)]
 mod once;
 #[cfg(unix)]

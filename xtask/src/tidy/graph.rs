@@ -77,6 +77,8 @@ const OWNERS: &[(&[&str], &[&str])] = &[
             "ctrlc",
             "nix",
             "bech32",
+            "rmcp",
+            "chrono",
         ],
         &["sprag-cli"],
     ),
@@ -88,9 +90,11 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["ureq", "rustls"], &["sprag-keys", "sprag"]),
     // S3 alone, behind a feature: on the thread of whoever waits.
     (
-        &["object_store", "tokio", "futures-util", "http-body-util"],
+        &["object_store", "futures-util", "http-body-util"],
         &["sprag"],
     ),
+    // The same, and the protocol of `sprag mcp`.
+    (&["tokio"], &["sprag", "sprag-cli"]),
     (&["async-std", "futures"], &[]),
 ];
 

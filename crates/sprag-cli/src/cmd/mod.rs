@@ -14,6 +14,8 @@ mod init;
 pub(crate) mod keys;
 mod maintain;
 mod man;
+mod mcp;
+pub(crate) mod memory;
 mod passphrase;
 mod quiet;
 mod receive;
@@ -46,6 +48,8 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Man => return man::run(output),
         Command::Vault(args) => return vault::run(args, output),
         Command::Keys(args) => return keys::run(args, output),
+        Command::Memory(args) => return memory::run(&cli.global, args, output),
+        Command::Mcp(args) => return mcp::run(&cli.global, args),
         Command::Store(args) => return store::run(&cli.global, args, output),
         Command::RolledBack(args) => Profile::open_set_back(&cli.global, args.decision())?,
         Command::Init(args) if args.link => Profile::open_or_link(&cli.global, &args.user)?,
@@ -77,6 +81,8 @@ pub(crate) fn run(cli: &Cli, output: &mut Output) -> Result<Exit, CliError> {
         Command::Store(_)
         | Command::Vault(_)
         | Command::Keys(_)
+        | Command::Memory(_)
+        | Command::Mcp(_)
         | Command::Demo(_)
         | Command::Doctor(_)
         | Command::Diagnose(_)

@@ -4,16 +4,16 @@ use std::fmt;
 use std::num::ParseIntError;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use sprag::memory::{Json, Memory};
 
 use crate::error::{CliError, Exit};
 use crate::sys;
 
-/// The largest content of a memory in bytes.
-pub(crate) const MAX_CONTENT: usize = 256 << 10;
 /// The most memories that one answer holds.
 pub(crate) const MAX_FOUND: usize = 100;
-/// The most bytes of content in one answer that lists: an answer then goes on with the next call.
+/// The most content of one memory that an answer with many holds, in characters, unless all is asked for.
+pub(crate) const EXCERPT: usize = 4_000;
+/// The most bytes of content in one answer with many; `more` then asks for the rest.
 pub(crate) const MAX_LISTED: usize = 2 << 20;
 
 /// Names one call: drawn by whoever makes it, kept when it is made again.
@@ -49,26 +49,9 @@ impl TryFrom<String> for CallId {
 /// Whose memories.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Whose {
-    pub(crate) user: String,
+    /// Nobody: those of the profile's own user.
+    pub(crate) user: Option<String>,
     pub(crate) agent: Option<String>,
-}
-
-/// A memory as somebody wrote it.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Note {
-    pub(crate) content: String,
-    pub(crate) title: Option<String>,
-    pub(crate) tags: Vec<String>,
-    /// When it was, in milliseconds of Unix, if that is not when it was stored.
-    pub(crate) at: Option<u64>,
-    /// Whatever else belongs to it.
-    pub(crate) more: Map<String, Value>,
-}
-
-impl fmt::Debug for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Note").finish_non_exhaustive()
-    }
 }
 
 /// Which memories of all.
@@ -76,28 +59,60 @@ impl fmt::Debug for Note {
 pub(crate) struct Filter {
     /// Only with all of these tags.
     pub(crate) tags: Vec<String>,
-    /// Only from this time on, in milliseconds of Unix.
+    /// Only made at this time or later, in milliseconds of Unix.
     pub(crate) since: Option<u64>,
-    /// Only before this time, in milliseconds of Unix.
+    /// Only made before this time, in milliseconds of Unix.
     pub(crate) until: Option<u64>,
+}
+
+/// Another state of a memory. What is not there stays as it is.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    pub(crate) content: Option<String>,
+    pub(crate) title: Option<String>,
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) metadata: Option<Json>,
+    /// Without one, one is made of the words.
+    pub(crate) embedding: Option<Vec<f32>>,
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change").finish_non_exhaustive()
+    }
+}
+
+/// What a search looks for.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Query {
+    /// These words.
+    Text(String),
+    /// What points the same way, of the same number of dimensions.
+    Embedding(Vec<f32>),
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query").finish_non_exhaustive()
+    }
 }
 
 /// A question or an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Call {
-    /// A new memory, under the id of the call.
+    /// A new memory, under the id of the call. Without an embedding, one is made of its words.
     Store {
         whose: Whose,
-        note: Note,
-        embedding: Vec<f32>,
+        memory: Box<Memory>,
+        redact: bool,
     },
-    /// Another content for a memory.
     Update {
         whose: Whose,
         id: String,
-        note: Note,
-        embedding: Vec<f32>,
+        change: Box<Change>,
+        redact: bool,
     },
     Get {
         whose: Whose,
@@ -106,17 +121,18 @@ pub(crate) enum Call {
     /// The most similar ones, best first.
     Search {
         whose: Whose,
-        embedding: Vec<f32>,
+        query: Query,
         limit: usize,
         threshold: f32,
         filter: Filter,
     },
-    /// The newest first; `after` is the `more` of the answer before.
+    /// The newest first; `after` is the `more` of the answer before. `whole`: with all of their content.
     List {
         whose: Whose,
         filter: Filter,
         limit: usize,
         after: Option<String>,
+        whole: bool,
     },
     /// Out of sight, or out of reach for good.
     Forget {
@@ -127,9 +143,7 @@ pub(crate) enum Call {
     /// A memory as it was exported, under the id that it had.
     Import {
         whose: Whose,
-        id: String,
-        note: Note,
-        embedding: Vec<f32>,
+        memory: Box<Memory>,
     },
     Stats {
         whose: Whose,
@@ -154,17 +168,20 @@ impl Call {
 /// A memory as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Found {
-    pub(crate) id: String,
+    /// Without its embedding, unless all was asked for.
+    pub(crate) memory: Memory,
     pub(crate) revision: u64,
-    pub(crate) note: Note,
-    /// When this revision was written, in milliseconds of Unix.
+    /// When this revision was written, in milliseconds of Unix, and by which device.
     pub(crate) written_at: u64,
-    /// The device that wrote it.
     pub(crate) device: u32,
     /// The agent that wrote it, as it says itself.
     pub(crate) agent: Option<String>,
     /// How similar it is, of a search: 1 is the same direction.
     pub(crate) score: Option<f32>,
+    /// The content is an excerpt.
+    pub(crate) cut: bool,
+    /// Why there is no content: a code.
+    pub(crate) unreadable: Option<String>,
 }
 
 /// What became of a memory that is to be forgotten.
@@ -190,12 +207,24 @@ pub(crate) enum Imported {
     Forgotten,
 }
 
+/// What there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) memories: u64,
+    /// The user of the profile.
+    pub(crate) user: String,
+    /// The process that has the profile open.
+    pub(crate) process: u32,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
+    /// With what was taken out of it, by kind, and how often.
     Written {
         id: String,
         revision: u64,
+        redacted: Vec<(String, u64)>,
     },
     Memory(Box<Found>),
     /// `more` asks for what comes after.
@@ -208,10 +237,7 @@ pub(crate) enum Answer {
         state: Forgotten,
     },
     Imported(Imported),
-    Counted {
-        memories: u64,
-        bytes: u64,
-    },
+    Counted(Counted),
 }
 
 /// Why not: as it goes to another process, and to people there.

@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-/// The largest frame in bytes.
-pub(super) const MAX_FRAME: usize = 8 << 20;
+/// The largest frame in bytes: room for the largest record, whatever its characters are in JSON.
+pub(super) const MAX_FRAME: usize = 64 << 20;
 
 pub(super) fn write_frame(to: &mut impl Write, frame: &[u8]) -> io::Result<()> {
     let length = u32::try_from(frame.len()).ok();

@@ -131,19 +131,22 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::shared::call::{Note, Whose};
+    use sprag::memory::Memory;
+
+    use crate::shared::call::Whose;
+
+    fn whose() -> Whose {
+        Whose {
+            user: None,
+            agent: None,
+        }
+    }
 
     fn store(content: &str) -> Call {
         Call::Store {
-            whose: Whose {
-                user: "alice".to_owned(),
-                agent: None,
-            },
-            note: Note {
-                content: content.to_owned(),
-                ..Note::default()
-            },
-            embedding: vec![1.0],
+            whose: whose(),
+            memory: Box::new(Memory::new(content)),
+            redact: false,
         }
     }
 
@@ -151,6 +154,7 @@ mod tests {
         Ok(Answer::Written {
             id: "x".to_owned(),
             revision,
+            redacted: Vec::new(),
         })
     }
 
@@ -163,12 +167,7 @@ mod tests {
         let failed = Err(Fault::not_found("x"));
         assert_eq!(once.run(CallId(3), &store("a"), || failed.clone()), failed);
         assert_eq!(once.run(CallId(3), &store("a"), || written(4)), failed);
-        let read = Call::Stats {
-            whose: Whose {
-                user: "alice".to_owned(),
-                agent: None,
-            },
-        };
+        let read = Call::Stats { whose: whose() };
         assert_eq!(once.run(CallId(9), &read, || written(1)), written(1));
         assert_eq!(once.run(CallId(9), &read, || written(2)), written(2));
     }

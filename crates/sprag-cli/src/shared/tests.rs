@@ -8,10 +8,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
+use sprag::memory::Memory;
 use sprag::store::StoreKeys;
 use tempfile::TempDir;
 
-use super::call::{Note, Whose};
+use super::call::{Counted, Whose};
 use super::*;
 use crate::sys;
 
@@ -89,16 +90,18 @@ struct Opened(Disk);
 impl House for Opened {
     fn answer(&self, id: CallId, call: &Call) -> Result<Answer, Fault> {
         match call {
-            Call::Store { note, .. } if note.content == "slow" => {
-                thread::sleep(Duration::from_millis(50));
-                Ok(self.store(id, &note.content))
+            Call::Store { memory, .. } => {
+                if memory.content == "slow" {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Ok(self.store(id, &memory.content))
             }
-            Call::Store { note, .. } => Ok(self.store(id, &note.content)),
             Call::Get { id, .. } => Err(Fault::not_found(id)),
-            _ => Ok(Answer::Counted {
+            _ => Ok(Answer::Counted(Counted {
                 memories: self.0.stored() as u64,
-                bytes: 0,
-            }),
+                user: "alice".to_owned(),
+                process: 7,
+            })),
         }
     }
 
@@ -120,13 +123,17 @@ impl Opened {
             // As a store does that has it: once.
             entry.or_insert_with(|| (content.to_owned(), 0)).1 += 1;
         });
-        Answer::Written { id, revision: 1 }
+        Answer::Written {
+            id,
+            revision: 1,
+            redacted: Vec::new(),
+        }
     }
 }
 
 fn whose() -> Whose {
     Whose {
-        user: "alice".to_owned(),
+        user: None,
         agent: None,
     }
 }
@@ -134,11 +141,8 @@ fn whose() -> Whose {
 fn store(content: &str) -> Call {
     Call::Store {
         whose: whose(),
-        note: Note {
-            content: content.to_owned(),
-            ..Note::default()
-        },
-        embedding: vec![0.5],
+        memory: Box::new(Memory::new(content)),
+        redact: false,
     }
 }
 
@@ -501,7 +505,7 @@ fn what_is_too_large_for_a_frame_is_an_error_and_not_a_lost_conversation() {
     let (host, guest) = (world.process(), world.process());
     host.attach().unwrap();
     guest.attach().unwrap();
-    let huge = store(&"x".repeat(9 << 20));
+    let huge = store(&"x".repeat(65 << 20));
     let refused = guest.call(CallId::draw(), &huge).unwrap_err();
     assert_eq!(refused.code, "bad_input");
     assert!(is_guest(&guest));
