@@ -150,6 +150,7 @@ impl<T: Send + 'static> Pending<T> {
     }
 
     /// Hands the result to something of ours that is short, wherever it is put.
+    #[cfg(feature = "memory")]
     pub(crate) fn finally(self, then: impl FnOnce(Result<T, Error>) + Send + 'static) {
         let mut slot = self.shared.slot();
         match std::mem::replace(&mut *slot, Slot::Taken) {

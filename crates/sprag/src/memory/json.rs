@@ -11,6 +11,9 @@ use super::InvalidRecord;
 /// Nested deeper than this, other programs would not read it.
 const MAX_DEPTH: usize = 128;
 
+/// Changes a string, given the name of the field that it stands in.
+pub(super) type Change<'a> = dyn FnMut(&str, &mut String) + 'a;
+
 /// One JSON value, kept as text: numbers of any size and precision, the order and repetition of names and the spelling of
 /// strings stay as they came. Only the white space between its parts goes. Wiped when dropped.
 ///
@@ -48,22 +51,37 @@ impl Json {
         &self.0
     }
 
-    /// Changes every string in it that is no name of a field. One that stays the same keeps its spelling.
-    pub(super) fn change_strings(&mut self, change: &mut dyn FnMut(&mut String)) {
+    /// Changes every string in it that is no name of a field, given the name of the field that it stands in; that of the whole value
+    /// is `name`. A string that stays the same keeps its spelling.
+    pub(super) fn change_strings(&mut self, name: &str, change: &mut Change<'_>) {
         let mut changed = Zeroizing::new(String::with_capacity(self.0.len()));
         let mut rest = self.0.as_str();
+        // The name that holds here, and those that hold again where an object or array ends.
+        let mut name = name.to_owned();
+        let mut outer = Vec::new();
         while let Some(start) = rest.find('"') {
             let (before, string) = rest.split_at(start);
             let (string, after) = string.split_at(string_end(string));
+            for symbol in before.chars() {
+                match symbol {
+                    '[' | '{' => outer.push(name.clone()),
+                    ']' | '}' => name = outer.pop().unwrap_or_default(),
+                    _ => {}
+                }
+            }
             changed.push_str(before);
             rest = after;
-            // Compact: nothing stands between a name and its colon.
             let text = serde_json::from_str::<String>(string).ok();
-            match text.filter(|_| !after.starts_with(':')) {
+            // Compact: nothing stands between a name and its colon.
+            match text {
+                Some(text) if after.starts_with(':') => {
+                    changed.push_str(string);
+                    name = text;
+                }
                 Some(text) => {
                     let before = Zeroizing::new(text);
                     let mut text = before.to_string();
-                    change(&mut text);
+                    change(&name, &mut text);
                     if text == *before {
                         changed.push_str(string);
                     } else {
@@ -173,14 +191,18 @@ mod tests {
     fn strings_are_changed_and_nothing_else() {
         let text = r#"{"a":["a","\\\"a","b",1.50,{"a":"a"}],"c\"":null}"#;
         let mut json = Json::parse(text).unwrap();
-        json.change_strings(&mut |_| {});
+        json.change_strings("", &mut |_, _| {});
         assert_eq!(json.as_str(), text);
-        json.change_strings(&mut |text| *text = text.replace('a', "\"é"));
+        json.change_strings("", &mut |_, text| *text = text.replace('a', "\"é"));
         let changed = r#"{"a":["\"é","\\\"\"é","b",1.50,{"a":"\"é"}],"c\"":null}"#;
         assert_eq!(json.as_str(), changed);
         let mut json = Json::string("a");
-        json.change_strings(&mut |text| text.push('b'));
+        json.change_strings("", &mut |_, text| text.push('b'));
         assert_eq!(json.as_str(), r#""ab""#);
+        let text = r#"["1",{"a":"2","b":["3",{"c":{"d":"4"}},"5"],"e":[]},"6"]"#;
+        let (mut json, mut named) = (Json::parse(text).unwrap(), Vec::new());
+        json.change_strings("x", &mut |name, text| named.push(format!("{name}{text}")));
+        assert_eq!(named, ["x1", "a2", "b3", "d4", "b5", "x6"]);
     }
 
     #[test]

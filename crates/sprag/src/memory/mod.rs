@@ -45,6 +45,7 @@ pub use record::{
 };
 pub use redact::{Redacted, Redactor};
 pub use sealed::Sealed;
+pub use sprag_redact::{Kind as SecretKind, Patterns};
 pub use sprag_session::memory::Standing;
 pub use store::{EncryptedMemoryStore, Stored};
 pub use transfer::{ExportPage, Imported, OnConflict};

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Chat, Memory};
+use sprag_redact::Patterns;
+
+use super::{Chat, Json, Memory};
 
 /// A text without what should not be kept, and how often what was replaced.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +41,32 @@ impl std::fmt::Debug for Redacted {
 pub trait Redactor: Send + Sync + 'static {
     /// The text without what should not be kept.
     fn redact(&self, text: &str) -> Redacted;
+
+    /// The same for a string in metadata or a further field, given the name of the field that it stands in: `password`, say. Without a
+    /// word about it, as [`redact`](Self::redact).
+    fn redact_field(&self, name: &str, text: &str) -> Redacted {
+        let _ = name;
+        self.redact(text)
+    }
+}
+
+/// The usual forms of secrets and personal data (`sprag-redact`), counted by the names of their kinds.
+impl Redactor for Patterns {
+    fn redact(&self, text: &str) -> Redacted {
+        sprag_redact::Redactor::redact(self, text).into()
+    }
+
+    fn redact_field(&self, name: &str, text: &str) -> Redacted {
+        sprag_redact::Redactor::redact_field(self, name, text).into()
+    }
+}
+
+impl From<sprag_redact::Redacted> for Redacted {
+    fn from(redacted: sprag_redact::Redacted) -> Self {
+        let counts = redacted.counts.iter();
+        let counts = counts.map(|(kind, count)| (kind.name().to_owned(), count));
+        Self::new(redacted.text, counts.collect())
+    }
 }
 
 impl<F: Fn(&str) -> Redacted + Send + Sync + 'static> Redactor for F {
@@ -52,8 +80,7 @@ impl<F: Fn(&str) -> Redacted + Send + Sync + 'static> Redactor for F {
 pub(super) struct Tally(BTreeMap<String, u64>);
 
 impl Tally {
-    fn text(&mut self, redactor: &dyn Redactor, text: &mut String) {
-        let redacted = redactor.redact(text);
+    fn take(&mut self, text: &mut String, redacted: Redacted) {
         for (kind, count) in redacted.counts {
             let sum = self.0.entry(kind).or_default();
             *sum = sum.saturating_add(count);
@@ -62,30 +89,46 @@ impl Tally {
         zeroize::Zeroize::zeroize(&mut before);
     }
 
+    fn text(&mut self, redactor: &dyn Redactor, text: &mut String) {
+        let redacted = redactor.redact(text);
+        self.take(text, redacted);
+    }
+
+    fn fields(&mut self, redactor: &dyn Redactor, fields: &mut [(String, Json)]) {
+        for (name, json) in fields {
+            self.json(redactor, name, json);
+        }
+    }
+
+    fn json(&mut self, redactor: &dyn Redactor, name: &str, json: &mut Json) {
+        json.change_strings(name, &mut |name, text| {
+            let redacted = redactor.redact_field(name, text);
+            self.take(text, redacted);
+        });
+    }
+
     pub(super) fn memory(&mut self, redactor: &dyn Redactor, memory: &mut Memory) {
         self.text(redactor, &mut memory.title);
         self.text(redactor, &mut memory.content);
         for tag in &mut memory.tags {
             self.text(redactor, tag);
         }
-        let extra = memory.extra.iter_mut().map(|(_, json)| json);
-        for json in memory.metadata.iter_mut().chain(extra) {
-            json.change_strings(&mut |text| self.text(redactor, text));
+        if let Some(metadata) = &mut memory.metadata {
+            self.json(redactor, "metadata", metadata);
         }
+        self.fields(redactor, &mut memory.extra);
     }
 
     pub(super) fn chat(&mut self, redactor: &dyn Redactor, chat: &mut Chat) {
         self.text(redactor, &mut chat.title);
         for message in &mut chat.messages {
             self.text(redactor, &mut message.content);
-            for (_, json) in &mut message.extra {
-                json.change_strings(&mut |text| self.text(redactor, text));
-            }
+            self.fields(redactor, &mut message.extra);
         }
-        let extra = chat.extra.iter_mut().map(|(_, json)| json);
-        for json in chat.metadata.iter_mut().chain(extra) {
-            json.change_strings(&mut |text| self.text(redactor, text));
+        if let Some(metadata) = &mut chat.metadata {
+            self.json(redactor, "metadata", metadata);
         }
+        self.fields(redactor, &mut chat.extra);
     }
 
     pub(super) fn counts(self) -> Vec<(String, u64)> {
@@ -95,7 +138,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ChatMessage, Json};
+    use super::super::ChatMessage;
     use super::*;
 
     fn blot(text: &str) -> Redacted {
@@ -143,5 +186,30 @@ mod tests {
         tally.chat(&blot, &mut chat);
         assert!(!chat.to_json().contains("hunter2"));
         assert_eq!(tally.counts(), [("password".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn usual_secrets_are_found_in_texts_and_by_the_names_of_fields() {
+        let json = concat!(
+            r#"{"id":"a","content":"ask ann@example.com","tags":["192.0.2.7"],"metadata":{"password":"hunter2","n":[1.50]},"#,
+            r#""api_key":"abcdefgh12345678","note":"nothing"}"#
+        );
+        let mut memory = Memory::from_json(json).unwrap();
+        let mut tally = Tally::default();
+        tally.memory(&Patterns::new(), &mut memory);
+        let counts = tally.counts();
+        let count = |kind: &str| {
+            let found = counts.iter().find(|(found, _)| found == kind);
+            found.map_or(0, |(_, count)| *count)
+        };
+        assert_eq!((count("email"), count("ip"), count("token")), (1, 1, 2));
+        let again = memory.to_json();
+        for secret in ["ann@", "192.0", "hunter2", "abcdefgh"] {
+            assert!(!again.contains(secret), "{again}");
+        }
+        assert!(
+            again.contains(r#""n":[1.50]"#) && again.contains("nothing"),
+            "{again}"
+        );
     }
 }
