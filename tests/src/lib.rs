@@ -28,3 +28,8 @@ pub struct Attachments;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/EMBEDDING.md")]
 pub struct Embedding;
+
+/// And that of the text about memories.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/MEMORY.md")]
+pub struct Memories;

@@ -36,6 +36,8 @@
 //! * `attachments` (default): what is too large for a message, sealed apart and named in one (`Client::attach`).
 //! * `redb`: stores on disk in redb, chosen when a profile is made, or moved to by `Store::migrate`.
 //! * `keyring`: an anchor in the keyring of the operating system.
+//! * `memory` (default): memories and chats of agents and applications, encrypted here and kept anywhere ([`memory`]).
+//! * `http`, `s3`: backends for them; the only parts of this library that open a connection.
 //! * `sled` (default): stores on disk. Without it, and on wasm, bring a backend or sink of your own
 //!   ([`Client::with_store`]); blocking verbs do not exist on wasm.
 #![forbid(unsafe_code)]
