@@ -745,3 +745,37 @@ fn any_history_with_lost_answers_and_a_server_that_goes_back_ends_with_one_log()
         any_history_ends_with_one_log(seed);
     }
 }
+
+#[test]
+fn long_log_comes_in_parts_and_counts_in_parts() {
+    let mut archive = Archive::new(2, 19);
+    let records = 4_500;
+    for n in 0..records {
+        archive.write(0, &format!("{n}"), "text");
+    }
+    // Blobs are put 64 at a time.
+    while archive.work(0) > 0 {}
+    archive.refresh(1);
+    let known = |archive: &Archive| {
+        let mut count = 0;
+        let desk = &archive.desks[1];
+        desk.device
+            .memory_records(&desk.rows, &space(), &mut |_, _| {
+                count += 1;
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        count
+    };
+    let mut parts = BTreeSet::new();
+    while known(&archive) < records {
+        let tasks = archive.tasks(1);
+        assert!(!tasks.is_empty());
+        for task in tasks {
+            archive.perform(1, &task);
+            parts.insert(known(&archive));
+        }
+    }
+    // None, the records of one segment, those of both.
+    assert!(parts.len() >= 3, "{parts:?}");
+}

@@ -62,6 +62,8 @@ impl Work {
 pub(crate) enum Use {
     /// A part of the log of a space.
     Segment(u32),
+    /// The same, and what it says is in the log here.
+    Merged(u32),
     /// A record of a space.
     Record(u32, [u8; 16]),
     /// Something of the application's: given up once the server has it.
@@ -72,6 +74,7 @@ impl Use {
     fn write(self, writer: &mut Writer) {
         match self {
             Self::Segment(space) => writer.u8(0).u32(space),
+            Self::Merged(space) => writer.u8(3).u32(space),
             Self::Record(space, record) => writer.u8(1).u32(space).fixed(&record),
             Self::Loose => writer.u8(2),
         };
@@ -82,6 +85,7 @@ impl Use {
             0 => Self::Segment(reader.u32()?),
             1 => Self::Record(reader.u32()?, reader.array()?),
             2 => Self::Loose,
+            3 => Self::Merged(reader.u32()?),
             _ => return Err(reader.damaged()),
         })
     }
@@ -138,16 +142,21 @@ pub(crate) fn hold(
     used: Use,
     bytes: &[u8],
 ) -> Result<(), StoreError> {
+    let length = u32::try_from(bytes.len()).map_err(|_| StoreError::TooLarge)?;
+    put_header(rows, name, length, used);
     let first = tables::blob(name);
-    let mut writer = Writer::new(VERSION, 30);
-    writer.u32(u32::try_from(bytes.len()).map_err(|_| StoreError::TooLarge)?);
-    used.write(&mut writer);
-    rows.put(first.clone(), writer.finish());
     for (number, chunk) in (0u32..).zip(bytes.chunks(MAX_ROW)) {
         let name = first.join(&number.to_be_bytes());
         rows.put(name, Zeroizing::new(chunk.to_vec()));
     }
     Ok(())
+}
+
+fn put_header(rows: &mut Staged<'_>, name: &[u8; 32], length: u32, used: Use) {
+    let mut writer = Writer::new(VERSION, 30);
+    writer.u32(length);
+    used.write(&mut writer);
+    rows.put(tables::blob(name), writer.finish());
 }
 
 fn header(rows: &dyn Rows, name: &[u8; 32]) -> Result<Option<(u32, Use)>, StoreError> {
@@ -159,6 +168,18 @@ fn header(rows: &dyn Rows, name: &[u8; 32]) -> Result<Option<(u32, Use)>, StoreE
     let used = Use::read(&mut reader)?;
     reader.finish()?;
     Ok(Some((length, used)))
+}
+
+/// What a segment that is held says is in the log here.
+pub(super) fn note_merged(rows: &mut Staged<'_>, name: &[u8; 32]) -> Result<(), StoreError> {
+    if let Some((length, Use::Segment(space))) = header(rows, name)? {
+        put_header(rows, name, length, Use::Merged(space));
+    }
+    Ok(())
+}
+
+pub(super) fn is_merged(rows: &dyn Rows, name: &[u8; 32]) -> Result<bool, StoreError> {
+    Ok(matches!(header(rows, name)?, Some((_, Use::Merged(_)))))
 }
 
 /// Whether a blob is held.
@@ -443,7 +464,9 @@ impl Device {
     ) -> Result<(), StepError> {
         match kind {
             Kind::PutBlob { name, .. } => match finish(rows, Work::Put, name)? {
-                Some(Use::Segment(space)) => self.segment_is_there(rows, space),
+                Some(Use::Segment(space) | Use::Merged(space)) => {
+                    self.segment_is_there(rows, space)
+                }
                 Some(Use::Loose) => Ok(release(rows, name)?),
                 _ => Ok(()),
             },
@@ -471,7 +494,7 @@ impl Device {
         };
         hold(rows, name, used, bytes)?;
         match used {
-            Use::Segment(space) => self.segment_came(rows, env, space),
+            Use::Segment(space) | Use::Merged(space) => self.segment_came(rows, env, space, name),
             Use::Record(space, record) => {
                 rows.put(tables::unindexed(space, &record), Zeroizing::new(vec![1]));
                 Ok(())

@@ -325,18 +325,72 @@ impl Device {
         self.merge_if_complete(rows, env, row, keys)
     }
 
-    /// A segment of a newer head came.
+    /// A segment of a newer head came. What it says is merged at once: a long log comes in parts, and counts in parts.
     pub(super) fn segment_came(
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,
         space: u32,
+        name: &[u8; 32],
     ) -> Result<(), StepError> {
         let Some(mut row) = SpaceRow::load(rows, space)? else {
             return Ok(());
         };
         let keys = Keys::of(self, rows, &row)?;
+        if let Some(incoming) = &row.incoming {
+            let bytes = get_head(rows, tables::HEADS_IN, row.number.into(), incoming.length)?;
+            if let Ok((head, _)) = keys.open_known(&row, &bytes)
+                && let Some(segment) = head.segments.iter().find(|one| one.blob == *name)
+                && let Err(error) = self.merge_segment(rows, &mut row, &keys, segment)?
+            {
+                return self.refuse_segment(rows, &mut row, &keys, error);
+            }
+        }
         self.merge_if_complete(rows, env, &mut row, &keys)
+    }
+
+    /// Merges what a segment that is held says, unless that was done. The inner error says that it is not what its head
+    /// promises.
+    fn merge_segment(
+        &self,
+        rows: &mut Staged<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+        segment: &SegmentRef,
+    ) -> Result<Result<(), LogError>, StepError> {
+        if blobs::is_merged(rows, &segment.blob)? {
+            return Ok(Ok(()));
+        }
+        let Some(sealed) = blobs::get(rows, &segment.blob)? else {
+            return Ok(Ok(()));
+        };
+        let opened = super::Segment::open(&keys.generations, &row.space, &keys.name, &sealed);
+        let entries = match opened {
+            Ok(entries) if entries.entries().len() == segment.records as usize => entries,
+            refused => return Ok(Err(refused.err().unwrap_or(LogError::Damaged))),
+        };
+        for (id, entry) in entries.entries() {
+            let record = keys.names.record(&keys.name, id);
+            self.merge_entry(rows, row, &record, id, entry)?;
+            if row.is_root() && entry.state == RecordState::Listed {
+                self.meet_space(rows, id)?;
+            }
+        }
+        blobs::note_merged(rows, &segment.blob)?;
+        Ok(Ok(()))
+    }
+
+    /// A device of ours named it, and it is not to be had: the head is not taken.
+    fn refuse_segment(
+        &self,
+        rows: &mut Staged<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+        error: LogError,
+    ) -> Result<(), StepError> {
+        let space = row.space.clone();
+        event::record(rows, &Event::MemoryRefused { space, error })?;
+        self.give_up_incoming(rows, row, keys, &[])
     }
 
     /// The server does not have a segment that a head names: perhaps there is a newer head soon.
@@ -447,27 +501,11 @@ impl Device {
             .flat_map(|(head, _)| &head.segments)
             .map(|segment| segment.blob)
             .collect();
-        for segment in head.segments.iter().filter(|one| !old.contains(&one.blob)) {
-            let Some(sealed) = blobs::get(rows, &segment.blob)? else {
-                continue;
-            };
-            let opened = super::Segment::open(&keys.generations, &row.space, &keys.name, &sealed);
-            let entries = match opened {
-                Ok(entries) if entries.entries().len() == segment.records as usize => entries,
-                // A device of ours named it: what it says is not to be had.
-                refused => {
-                    let error = refused.err().unwrap_or(LogError::Damaged);
-                    let space = row.space.clone();
-                    event::record(rows, &Event::MemoryRefused { space, error })?;
-                    return self.give_up_incoming(rows, row, keys, &[]);
-                }
-            };
-            for (id, entry) in entries.entries() {
-                let record = keys.names.record(&keys.name, id);
-                self.merge_entry(rows, row, &record, id, entry)?;
-                if row.is_root() && entry.state == RecordState::Listed {
-                    self.meet_space(rows, id)?;
-                }
+        for segment in &head.segments {
+            if !old.contains(&segment.blob)
+                && let Err(error) = self.merge_segment(rows, row, keys, segment)?
+            {
+                return self.refuse_segment(rows, row, keys, error);
             }
         }
         for blob in old {
