@@ -25,7 +25,7 @@ use sprag_wire::{
 };
 use sprag_x3dh::{DeviceList, KemPreKeyPair, OneTimePreKeyPair, PreKeyBundle, SignedPreKeyPair};
 
-use crate::vault_bodies;
+use crate::{search_bodies, vault_bodies};
 
 /// A body with its name, which is that of its target and of its corpus.
 pub type Body = (&'static str, fn(&[u8]));
@@ -48,6 +48,9 @@ pub const BODIES: &[Body] = &[
     ("vault_stream", vault_bodies::vault_stream),
     ("vault_legacy", vault_bodies::vault_legacy),
     ("vault_metadata", vault_bodies::vault_metadata),
+    ("search_stored", search_bodies::search_stored),
+    ("search_index", search_bodies::search_index),
+    ("redact", search_bodies::redact),
 ];
 
 /// A frame that decodes is the only encoding of what it says (The protocol, §2.2).
@@ -407,7 +410,7 @@ mod tests {
     fn has_turn(name: &str, round: usize) -> bool {
         match name {
             "converse" => round.is_multiple_of(100),
-            "vault_stream" => round.is_multiple_of(20),
+            "vault_stream" | "redact" | "search_index" => round.is_multiple_of(20),
             _ => true,
         }
     }

@@ -11,6 +11,7 @@ pub mod network;
 pub mod recorder;
 pub mod replay_rng;
 pub mod scene;
+pub mod search_bodies;
 pub mod shelf;
 pub mod stability;
 pub mod vault_bodies;
