@@ -21,6 +21,7 @@ mod olm;
 mod parts;
 mod primitives;
 pub mod ratchet;
+pub mod search;
 pub mod session;
 
 pub use measure::{Effort, Table};

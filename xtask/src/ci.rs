@@ -277,7 +277,7 @@ fn interop(root: &Path) -> Outcome {
         say!("tests/interop does not exist; nothing to do");
         return Ok(());
     }
-    let python = virtual_environment(root, "interop")?;
+    let python = virtual_environment(root, "interop", &[])?;
     execute(
         Command::new(python)
             .arg("tests/interop/check.py")
@@ -288,7 +288,7 @@ fn interop(root: &Path) -> Outcome {
 /// Tests `sprag-keys` with all features, and the backend for S3. Those tests that need a server start one of tests/kms
 /// themselves, on a free port, and it ends with them.
 fn kms(root: &Path) -> Outcome {
-    let python = virtual_environment(root, "kms")?;
+    let python = virtual_environment(root, "kms", &[])?;
     let keys = ["--package", "sprag-keys", "--all-features", "--"].as_slice();
     let buckets = [
         "--package",
@@ -309,8 +309,17 @@ fn kms(root: &Path) -> Outcome {
     Ok(())
 }
 
+/// `cargo xtask embeddings`: what the measures of docs/SEARCH.md are made with. Nothing of CI needs it.
+pub(crate) fn embeddings(root: &Path) -> Outcome {
+    let python = virtual_environment(root, "embeddings", &["--no-deps"])?;
+    let target = PathBuf::from(Metadata::load(root)?.target_directory);
+    let mut command = Command::new(python);
+    command.arg("tests/embeddings/make.py");
+    execute(command.arg(target.join("embeddings.f32")).current_dir(root))
+}
+
 /// Makes an environment with exactly the pinned packages of a folder of tests, once per version of the pins.
-fn virtual_environment(root: &Path, tests: &str) -> Outcome<PathBuf> {
+fn virtual_environment(root: &Path, tests: &str, flags: &[&str]) -> Outcome<PathBuf> {
     let requirements = root.join("tests").join(tests).join("requirements.txt");
     let target = PathBuf::from(Metadata::load(root)?.target_directory);
     let folder = target.join(format!("{tests}-venv"));
@@ -329,8 +338,8 @@ fn virtual_environment(root: &Path, tests: &str) -> Outcome<PathBuf> {
     execute(venv.args(["-m", "venv", "--clear"]).arg(&folder))?;
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--no-input"]);
-    pip.args(["--disable-pip-version-check", "--requirement"]);
-    execute(pip.arg(requirements))?;
+    pip.args(["--disable-pip-version-check"]).args(flags);
+    execute(pip.arg("--requirement").arg(requirements))?;
     fs::write(stamp, wanted)?;
     Ok(python)
 }

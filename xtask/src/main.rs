@@ -28,6 +28,7 @@ usage: cargo xtask <chore>
   ci [step ..]       what CI does; all steps, or those named
   tidy               test the invariants of the repository
   vectors [--check]  make the further vectors, or compare them with what is committed
+  embeddings         compute 100,000 embeddings of real sentences, for the bench of the search
   codegen [--check]  generate the protobuf code, or compare it with what is committed";
 
 fn main() -> ExitCode {
@@ -50,6 +51,7 @@ fn run(args: &[String]) -> Outcome {
         [chore, flag] if chore == "vectors" && flag == "--check" => {
             ci::make_vectors(&root, &["--check"])
         }
+        [chore] if chore == "embeddings" => ci::embeddings(&root),
         [chore] if chore == "codegen" => codegen::run(&root, false),
         [chore, flag] if chore == "codegen" && flag == "--check" => codegen::run(&root, true),
         _ => Err(USAGE.into()),

@@ -15,9 +15,9 @@ use crate::stored::{Stored, number};
 pub type Key = [u8; 16];
 
 /// For each hit that is asked for, so many of the scan are ranked again, ...
-const AGAIN: usize = 4;
-/// ... and so many more.
-const AGAIN_AND: usize = 24;
+const AGAIN: usize = 2;
+/// ... and so many more. The tenth stood at place 12 by the codes at worst (`docs/SEARCH.md`).
+const AGAIN_AND: usize = 20;
 
 /// A record that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -196,7 +196,7 @@ impl VectorIndex {
         self.places.clear();
     }
 
-    /// The best `limit` records by their codes, the best first. Their similarities are those of the codes: within 0.01 or so.
+    /// The best `limit` records by their codes, the best first. Their similarities are those of the codes: within a few thousandths.
     ///
     /// # Errors
     ///
@@ -230,7 +230,7 @@ impl VectorIndex {
         })
     }
 
-    /// As [`search`](Self::search), ranked by the vectors that the caller keeps. For each of the 4 × `limit` + 24 best by
+    /// As [`search`](Self::search), ranked by the vectors that the caller keeps. For each of the 2 × `limit` + 20 best by
     /// their codes `vector` is called once; those for which it gives `None` are ranked by their codes. The vectors are wiped.
     ///
     /// # Errors
