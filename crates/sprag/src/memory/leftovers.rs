@@ -16,7 +16,7 @@ use crate::pending::Pending;
 pub const LEAST_GRACE: u64 = 24 * 3_600 * 1_000;
 
 /// A write that lost against another one of the same revision, from a device that did not know of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LostWrite {
     /// The id of the record.

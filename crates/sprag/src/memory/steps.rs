@@ -78,12 +78,6 @@ pub(super) fn seal(
     blob::seal_record(space, &prepared.id, revision, &prepared.plaintext, rng)
 }
 
-/// What a write leaves behind.
-pub(super) struct Logged {
-    /// Hash of the blob that was the newest before, if the application keeps it.
-    pub(super) superseded: Option<[u8; 32]>,
-}
-
 /// Puts a sealed record into the log and the index.
 pub(super) fn log(
     step: &mut Step<'_, '_>,
@@ -93,8 +87,7 @@ pub(super) fn log(
     sealed: &SealedRecord,
     author: &str,
     hold: bool,
-) -> Result<Logged, Error> {
-    let before = step.device.memory_entry(step.rows, space, &prepared.id)?;
+) -> Result<(), Error> {
     let size = u64::try_from(sealed.blob.len()).unwrap_or(u64::MAX);
     let mut draft = Draft::new(sealed.revision, &sealed.key, sealed.name, size, author);
     draft.hold = hold.then_some(&sealed.blob);
@@ -104,9 +97,7 @@ pub(super) fn log(
     if let Some(tag) = step.device.memory_tag(step.rows, space, &prepared.id)? {
         indexes.shelf(space).put(tag, &prepared.row);
     }
-    Ok(Logged {
-        superseded: before.as_ref().and_then(kept_elsewhere),
-    })
+    Ok(())
 }
 
 /// The hash of a blob that the application keeps.

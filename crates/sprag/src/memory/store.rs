@@ -29,7 +29,8 @@ const TRIES: usize = 8;
 /// something is listed or searched first.
 ///
 /// With a backend a write is there first, and known to the log after that: whatever dies in between leaves a blob without a
-/// record, for [`sweep`](Self::sweep), and never a record without a blob. A deletion is the other way round.
+/// record, and never a record without a blob. A deletion is the other way round. A blob that a newer one replaces stays for those
+/// devices that have not heard of it. [`sweep`](Self::sweep) removes what is left, now and then.
 ///
 /// The blocking verbs call the backend on the thread of their caller. Those of [`start`](Self::start) call it on a thread of the store,
 /// one after another; without a backend nothing blocks.
@@ -262,8 +263,8 @@ impl EncryptedMemoryStore {
                 )
                 .map(Some)
             });
-            let (ticket, logged) = match logged {
-                Ok((ticket, Some(logged))) => (ticket, logged),
+            let ticket = match logged {
+                Ok((ticket, Some(()))) => ticket,
                 Ok((_, None)) => {
                     // Another write was faster. The blob is of a revision that there is now.
                     let _ = backend.delete(&name);
@@ -276,15 +277,8 @@ impl EncryptedMemoryStore {
                     return Err(error);
                 }
             };
-            let stored = stored(&draft, &sealed);
-            let pending = shared.when(ticket, stored);
-            return Ok(match logged.superseded {
-                None => pending,
-                Some(superseded) => self.then(pending, move |store, stored| {
-                    store.discard(&superseded);
-                    Ok(stored)
-                }),
-            });
+            // The blob that it replaces stays for the devices that do not know of this one yet, until it is swept away.
+            return Ok(shared.when(ticket, stored(&draft, &sealed)));
         }
         Err(Fault::Conflict.into())
     }
