@@ -153,8 +153,9 @@ pub(crate) enum Line {
     },
     MemoriesExported {
         file: String,
-        memories: u64,
-        bytes: usize,
+        bytes: u64,
+        /// Records that cannot be read here.
+        left_out: u64,
     },
     MemoriesImported(ImportLine),
     VaultKey(KeyLine),

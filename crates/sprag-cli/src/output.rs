@@ -339,12 +339,15 @@ fn text(line: &Line) -> String {
         ),
         Line::MemoriesExported {
             file,
-            memories,
             bytes,
-        } => format!(
-            "{memories} memories, {bytes} bytes to {}\n",
-            printable(file)
-        ),
+            left_out,
+        } => {
+            let left_out = match left_out {
+                0 => String::new(),
+                count => format!("; {count} records cannot be read here, and are NOT in it"),
+            };
+            format!("{bytes} bytes to {}{left_out}\n", printable(file))
+        }
         Line::MemoriesImported(done) => done.text(),
         Line::VaultKey(key) => key.text(),
         Line::VaultFile(file) => file.text(),

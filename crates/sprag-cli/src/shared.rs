@@ -24,10 +24,10 @@
 //! * **Across hosts**, what is remembered in memory is gone, so a repetition has to find in the store that it was done:
 //!   - *store*: the id of the call **is** the id of the new memory. If that exists, whatever became of it since, it
 //!     was stored; it is not stored again.
-//!   - *update*: a memory remembers the ids of the last [16 updates](local::UPDATES) of it. One that is among them was done; it
+//!   - *update*: a memory remembers the ids of the last 16 updates of it. One that is among them was done; it
 //!     is not done again over what came after it. (After 16 others it would be: within seconds that does not happen.)
 //!   - *delete*, *erase*: to forget what is forgotten changes nothing, and is answered as the first time.
-//!   - *import*: an id that is there is compared and left alone.
+//!   - *import*: a record that is there is compared, and left alone.
 //! * Reads change nothing, and are just done again.
 //!
 //! A call that was not answered, since its process was killed as well, may or may not have been done, once.
@@ -54,7 +54,7 @@ mod once;
 mod peer;
 #[cfg(unix)]
 mod place;
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

@@ -128,7 +128,7 @@ impl Asker<'_> {
 
     fn list(&self, args: &ListArgs, output: &mut Output) -> Result<Exit, CliError> {
         let mut left = args.limit.unwrap_or(usize::MAX);
-        self.each(args.filter.to_filter(), false, MAX_FOUND, &mut |found| {
+        self.each(args.filter.to_filter(), &mut |found| {
             if left == 0 {
                 return Ok(false);
             }
@@ -181,8 +181,6 @@ impl Asker<'_> {
     fn each(
         &self,
         filter: Filter,
-        whole: bool,
-        limit: usize,
         visit: &mut dyn FnMut(&Found) -> Result<bool, CliError>,
     ) -> Result<(), CliError> {
         let mut after = None;
@@ -190,9 +188,8 @@ impl Asker<'_> {
             let answer = self.call(&Call::List {
                 whose: self.whose.clone(),
                 filter: filter.clone(),
-                limit,
+                limit: MAX_FOUND,
                 after,
-                whole,
             })?;
             let Answer::Memories { found, more } = answer else {
                 return Err(unexpected());

@@ -4,14 +4,14 @@ use std::fmt;
 use std::num::ParseIntError;
 
 use serde::{Deserialize, Serialize};
-use sprag::memory::{Json, Memory};
+use sprag::memory::{Chat, Json, Memory};
 
 use crate::error::{CliError, Exit};
 use crate::sys;
 
 /// The most memories that one answer holds.
 pub(crate) const MAX_FOUND: usize = 100;
-/// The most content of one memory that an answer with many holds, in characters, unless all is asked for.
+/// The most content of one memory that an answer with many holds, in characters.
 pub(crate) const EXCERPT: usize = 4_000;
 /// The most bytes of content in one answer with many; `more` then asks for the rest.
 pub(crate) const MAX_LISTED: usize = 2 << 20;
@@ -126,13 +126,12 @@ pub(crate) enum Call {
         threshold: f32,
         filter: Filter,
     },
-    /// The newest first; `after` is the `more` of the answer before. `whole`: with all of their content.
+    /// The newest first; `after` is the `more` of the answer before.
     List {
         whose: Whose,
         filter: Filter,
         limit: usize,
         after: Option<String>,
-        whole: bool,
     },
     /// Out of sight, or out of reach for good.
     Forget {
@@ -144,6 +143,15 @@ pub(crate) enum Call {
     Import {
         whose: Whose,
         memory: Box<Memory>,
+    },
+    ImportChat {
+        whose: Whose,
+        chat: Box<Chat>,
+    },
+    /// A part of everything, in clear; `after` is the `more` of the answer before.
+    Export {
+        whose: Whose,
+        after: Option<String>,
     },
     Stats {
         whose: Whose,
@@ -157,10 +165,13 @@ impl Call {
             Self::Store { .. }
             | Self::Update { .. }
             | Self::Forget { .. }
-            | Self::Import { .. } => true,
-            Self::Get { .. } | Self::Search { .. } | Self::List { .. } | Self::Stats { .. } => {
-                false
-            }
+            | Self::Import { .. }
+            | Self::ImportChat { .. } => true,
+            Self::Get { .. }
+            | Self::Search { .. }
+            | Self::List { .. }
+            | Self::Export { .. }
+            | Self::Stats { .. } => false,
         }
     }
 }
@@ -168,7 +179,7 @@ impl Call {
 /// A memory as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Found {
-    /// Without its embedding, unless all was asked for.
+    /// Without its embedding.
     pub(crate) memory: Memory,
     pub(crate) revision: u64,
     /// When this revision was written, in milliseconds of Unix, and by which device.
@@ -203,8 +214,8 @@ pub(crate) enum Imported {
     Same,
     /// One with this id was there, and differs: it was left alone.
     Differs,
-    /// One with this id was deleted or erased: that stays.
-    Forgotten,
+    /// One with this id was erased: that stays.
+    Erased,
 }
 
 /// What there is.
@@ -217,7 +228,7 @@ pub(crate) struct Counted {
     pub(crate) process: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
     /// With what was taken out of it, by kind, and how often.
@@ -237,7 +248,20 @@ pub(crate) enum Answer {
         state: Forgotten,
     },
     Imported(Imported),
+    Exported {
+        text: String,
+        more: Option<String>,
+        /// So far: their blobs cannot be read here.
+        left_out: u64,
+    },
     Counted(Counted),
+}
+
+impl fmt::Debug for Answer {
+    /// What is in it is nothing for a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answer { .. }")
+    }
 }
 
 /// Why not: as it goes to another process, and to people there.

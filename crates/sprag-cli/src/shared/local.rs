@@ -1,26 +1,21 @@
 //! The memories of a profile that this process has open.
 
-use std::process;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+mod network;
+mod read;
+#[cfg(test)]
+mod tests;
 
-use sprag::memory::{
-    EncryptedMemoryStore, Json, ListQuery, Listed, Memory, Owner, Redacted, SearchHit, Standing,
-};
+use sprag::memory::{Chat, EncryptedMemoryStore, Json, Memory, Owner, Redacted, Standing};
 use sprag::store::ProofKey;
 use sprag::{Client, Key};
 use sprag_redact::{Kind, Patterns, Redactor};
 use sprag_search::LexicalEmbedder;
 
-use super::call::{
-    Answer, Call, CallId, Change, Counted, EXCERPT, Fault, Filter, Forgotten, Found, Imported,
-    MAX_FOUND, MAX_LISTED, Query, Whose,
-};
+use self::network::Courier;
+use super::call::{Answer, Call, CallId, Change, Fault, Forgotten, Imported, Whose};
 use super::{Door, House, NotOpen};
 use crate::args::Global;
 use crate::error::CliError;
-use crate::output::Output;
 use crate::profile::{Profile, existing_store};
 
 /// How many updates a memory remembers the calls of.
@@ -29,15 +24,6 @@ pub(crate) const UPDATES: usize = 16;
 pub(crate) const UPDATES_FIELD: &str = "sprag_updates";
 /// How often an update begins again because another one was faster.
 const TRIES: usize = 16;
-/// Records that are read at once where all of their content is wanted.
-const WHOLE: usize = 8;
-/// After a write, others may follow.
-const GATHER: Duration = Duration::from_millis(300);
-/// How often a server is asked for news.
-const NEWS: Duration = Duration::from_secs(30);
-/// How often the profile is looked after.
-const UPKEEP: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The way to a profile in a folder.
 pub(crate) struct ProfileDoor {
     global: Global,
@@ -79,35 +65,17 @@ struct Local {
     client: Client,
     patterns: Patterns,
     embedder: Option<LexicalEmbedder>,
-    network: Arc<Network>,
-    /// That of the network, if there is one.
-    courier: Mutex<Option<thread::JoinHandle<()>>>,
+    courier: Courier,
 }
 
 impl Local {
     fn begin(profile: Profile, global: &Global, stays: bool) -> Self {
         let client = profile.client.clone();
-        let network = Arc::new(Network {
-            profile: Mutex::new(profile),
-            json: global.json,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        let courier = stays.then(|| {
-            let network = network.clone();
-            let named = thread::Builder::new().name("sprag network".to_owned());
-            named.spawn(move || network.serve()).ok()
-        });
-        let courier = courier.flatten();
-        if courier.is_none() {
-            network.exchange();
-        }
         Self {
             client,
             patterns: Patterns::new(),
             embedder: LexicalEmbedder::new(LexicalEmbedder::DIMENSIONS).ok(),
-            network,
-            courier: Mutex::new(courier),
+            courier: Courier::begin(profile, global.json, stays),
         }
     }
 
@@ -168,10 +136,11 @@ impl Local {
                 filter,
                 limit,
                 after,
-                whole,
-            } => self.list(whose, filter, *limit, after.as_deref(), *whole),
+            } => self.list(whose, filter, *limit, after.as_deref()),
             Call::Forget { whose, id, erase } => self.forget(whose, id, *erase),
             Call::Import { whose, memory } => self.import(whose, memory),
+            Call::ImportChat { whose, chat } => self.import_chat(whose, chat),
+            Call::Export { whose, after } => self.export(whose, after.as_deref()),
             Call::Stats { whose } => self.stats(whose),
         }
     }
@@ -284,132 +253,6 @@ impl Local {
         self.embedder?.embed(&text)
     }
 
-    fn get(&self, whose: &Whose, id: &str) -> Result<Answer, Fault> {
-        let mut memory = self.store(whose)?.get_memory(id)?;
-        hide(&mut memory);
-        Ok(Answer::Memory(Box::new(found(memory))))
-    }
-
-    fn search(
-        &self,
-        whose: &Whose,
-        query: &Query,
-        limit: usize,
-        threshold: f32,
-        filter: &Filter,
-    ) -> Result<Answer, Fault> {
-        check_limit(limit)?;
-        let store = self.store(whose)?;
-        let embedding = match query {
-            Query::Embedding(embedding) => embedding.clone(),
-            Query::Text(text) => {
-                let embedding = self.embedder.and_then(|embedder| embedder.embed(text));
-                embedding.ok_or_else(|| Fault::bad_input("there is no word to search for"))?
-            }
-        };
-        let is_all = *filter == Filter::default();
-        let most = if is_all {
-            limit
-        } else {
-            sprag::memory::MAX_HITS
-        };
-        let hits = store.search_similar(&embedding, most, threshold)?;
-        let wanted = hits
-            .into_iter()
-            .filter(|hit| is_wanted(filter, &hit.tags, hit.created_at));
-        let mut found = Vec::new();
-        for hit in wanted.take(limit) {
-            let score = hit.score;
-            let read = self.read(&store, hit.into(), false)?;
-            found.extend(read.map(|read| Found {
-                score: Some(score),
-                ..read
-            }));
-        }
-        Ok(Answer::Memories { found, more: None })
-    }
-
-    fn list(
-        &self,
-        whose: &Whose,
-        filter: &Filter,
-        limit: usize,
-        after: Option<&str>,
-        whole: bool,
-    ) -> Result<Answer, Fault> {
-        check_limit(limit)?;
-        let store = self.store(whose)?;
-        let mut query = ListQuery::new();
-        query.tag = filter.tags.first().cloned();
-        query.since = filter.since;
-        query.before = filter.until;
-        query.after = after.map(str::to_owned);
-        let (mut found, mut bytes) = (Vec::new(), 0_usize);
-        loop {
-            // A page is taken as a whole: the next one begins where it ended.
-            let left = limit.saturating_sub(found.len());
-            query.limit = if whole { left.min(WHOLE) } else { left };
-            let page = store.list(&query)?;
-            for listed in page.items {
-                if !is_wanted(filter, &listed.tags, listed.created_at) {
-                    continue;
-                }
-                if let Some(read) = self.read(&store, listed.into(), whole)? {
-                    bytes = bytes.saturating_add(read.memory.content.len());
-                    found.push(read);
-                }
-            }
-            query.after = page.next;
-            if query.after.is_none() || found.len() >= limit || bytes >= MAX_LISTED {
-                return Ok(Answer::Memories {
-                    found,
-                    more: query.after,
-                });
-            }
-        }
-    }
-
-    /// A memory that the index knows. `None` if it is gone meanwhile.
-    fn read(
-        &self,
-        store: &EncryptedMemoryStore,
-        known: Known,
-        whole: bool,
-    ) -> Result<Option<Found>, Fault> {
-        match store.get_memory(&known.id) {
-            Ok(mut memory) => {
-                if whole {
-                    return Ok(Some(found(memory)));
-                }
-                hide(&mut memory);
-                let cut = cut(&mut memory.content);
-                Ok(Some(Found {
-                    cut,
-                    ..found(memory)
-                }))
-            }
-            Err(error) => match error.code() {
-                "no_record" | "record_deleted" | "record_erased" => Ok(None),
-                // It concerns this one alone.
-                code if code.starts_with("blob_")
-                    || matches!(code, "record_newer" | "key_not_here") =>
-                {
-                    let mut memory = Memory::default()
-                        .id(known.id)
-                        .title(known.title)
-                        .tags(known.tags);
-                    memory.created_at = known.created_at;
-                    memory.updated_at = known.updated_at;
-                    Ok(Some(Found {
-                        unreadable: Some(code.to_owned()),
-                        ..found(memory)
-                    }))
-                }
-                _ => Err(error.into()),
-            },
-        }
-    }
-
     fn forget(&self, whose: &Whose, id: &str, erase: bool) -> Result<Answer, Fault> {
         let store = self.store(whose)?;
         match store.standing(id)? {
@@ -435,37 +278,37 @@ impl Local {
 
     fn import(&self, whose: &Whose, memory: &Memory) -> Result<Answer, Fault> {
         let store = self.store(whose)?;
-        if memory.id.is_empty() {
-            return Err(Fault::bad_input("a memory that is imported has an id"));
-        }
-        Ok(Answer::Imported(match store.standing(&memory.id)? {
-            Standing::Absent => {
-                store.store_memory(memory)?;
-                Imported::Added
-            }
-            Standing::Live if store.get_memory(&memory.id)? == *memory => Imported::Same,
-            Standing::Live => Imported::Differs,
-            _ => Imported::Forgotten,
-        }))
+        let stored = store.store_memory(memory).map(drop);
+        imported(stored, || {
+            let there = store.get_memory(&memory.id);
+            there.is_ok_and(|there| there == *memory)
+        })
     }
 
-    fn stats(&self, whose: &Whose) -> Result<Answer, Fault> {
+    fn import_chat(&self, whose: &Whose, chat: &Chat) -> Result<Answer, Fault> {
         let store = self.store(whose)?;
-        let mut query = ListQuery::new().limit(sprag::memory::MAX_HITS);
-        let mut memories = 0_u64;
-        loop {
-            let page = store.list(&query)?;
-            memories = memories.saturating_add(u64::try_from(page.items.len()).unwrap_or(0));
-            query.after = page.next;
-            if query.after.is_none() {
-                return Ok(Answer::Counted(Counted {
-                    memories,
-                    user: self.client.user()?,
-                    process: process::id(),
-                }));
-            }
-        }
+        let stored = store.store_chat(chat).map(drop);
+        imported(stored, || {
+            let there = store.get_chat(&chat.id);
+            there.is_ok_and(|there| there == *chat)
+        })
     }
+}
+
+/// What became of an import.
+fn imported(
+    stored: Result<(), sprag::Error>,
+    is_same: impl FnOnce() -> bool,
+) -> Result<Answer, Fault> {
+    Ok(Answer::Imported(match stored {
+        Ok(()) => Imported::Added,
+        Err(error) => match error.code() {
+            "record_exists" if is_same() => Imported::Same,
+            "record_exists" => Imported::Differs,
+            "record_erased" => Imported::Erased,
+            _ => return Err(error.into()),
+        },
+    }))
 }
 
 impl House for Local {
@@ -479,7 +322,7 @@ impl House for Local {
             answer => answer,
         };
         if call.writes() {
-            self.network.wake();
+            self.courier.wake();
         }
         answer
     }
@@ -489,182 +332,8 @@ impl House for Local {
     }
 
     fn close(&self) -> Result<(), Fault> {
-        self.network.end();
-        let courier = (self.courier.lock())
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(courier) = courier {
-            // A panic of it was told already.
-            let _ = courier.join();
-        }
+        self.courier.end();
         Ok(self.client.close()?)
-    }
-}
-
-/// The network, beside the calls: what goes wrong there is told, and tried again.
-struct Network {
-    profile: Mutex<Profile>,
-    json: bool,
-    state: Mutex<Wanted>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Wanted {
-    /// Something was written.
-    carry: bool,
-    end: bool,
-}
-
-impl Network {
-    fn lock(&self) -> MutexGuard<'_, Wanted> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake(&self) {
-        self.lock().carry = true;
-        self.changed.notify_all();
-    }
-
-    /// A last time, if something was written and nobody carried it yet.
-    fn end(&self) {
-        let mut state = self.lock();
-        state.end = true;
-        let carry = std::mem::take(&mut state.carry);
-        drop(state);
-        self.changed.notify_all();
-        if carry {
-            self.exchange();
-        }
-    }
-
-    /// To and fro with the server, if there is one.
-    fn exchange(&self) {
-        let profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
-        if profile.server().is_none() {
-            return;
-        }
-        let mut output = Output::new(self.json);
-        if let Err(error) = profile.exchange(&mut output)
-            && error.code() != "closed"
-        {
-            output.note(&format!("the exchange with the server failed: {error}"));
-        }
-    }
-
-    /// Serves the network until the end.
-    fn serve(&self) {
-        let mut looked_after: Option<Instant> = None;
-        loop {
-            if looked_after.is_none_or(|then| then.elapsed() >= UPKEEP) {
-                looked_after = Some(Instant::now());
-                self.look_after();
-            }
-            self.exchange();
-            let state = self.lock();
-            let waited = self
-                .changed
-                .wait_timeout_while(state, NEWS, |state| !state.carry && !state.end);
-            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            let waited = self
-                .changed
-                .wait_timeout_while(state, GATHER, |state| !state.end);
-            let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.end {
-                return;
-            }
-            state.carry = false;
-        }
-    }
-
-    fn look_after(&self) {
-        let profile = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = profile.client.maintain()
-            && !matches!(error.code(), "closed" | "not_linked")
-        {
-            Output::new(self.json).note(&format!("upkeep failed: {error}"));
-        }
-    }
-}
-
-/// What the index says of a memory.
-struct Known {
-    id: String,
-    title: String,
-    tags: Vec<String>,
-    created_at: u64,
-    updated_at: u64,
-}
-
-impl From<Listed> for Known {
-    fn from(listed: Listed) -> Self {
-        Self {
-            id: listed.id,
-            title: listed.title,
-            tags: listed.tags,
-            created_at: listed.created_at,
-            updated_at: listed.updated_at,
-        }
-    }
-}
-
-impl From<SearchHit> for Known {
-    fn from(hit: SearchHit) -> Self {
-        Self {
-            id: hit.id,
-            title: hit.title,
-            tags: hit.tags,
-            created_at: hit.created_at,
-            updated_at: hit.updated_at,
-        }
-    }
-}
-
-fn found(memory: Memory) -> Found {
-    let written = memory.provenance().cloned();
-    Found {
-        revision: written.as_ref().map_or(0, |written| written.revision),
-        written_at: written.as_ref().map_or(0, |written| written.written_at),
-        device: written.as_ref().map_or(0, |written| written.device),
-        agent: written.and_then(|written| written.agent),
-        score: None,
-        cut: false,
-        unreadable: None,
-        memory,
-    }
-}
-
-/// Without what nobody wants to read.
-fn hide(memory: &mut Memory) {
-    memory.embedding = None;
-    memory.extra.retain(|(name, _)| name != UPDATES_FIELD);
-}
-
-/// Cuts a content to an excerpt. Says whether it did.
-fn cut(content: &mut String) -> bool {
-    let end = content.char_indices().nth(EXCERPT).map(|(at, _)| at);
-    match end {
-        Some(end) => {
-            content.truncate(end);
-            true
-        }
-        None => false,
-    }
-}
-
-fn is_wanted(filter: &Filter, tags: &[String], at: u64) -> bool {
-    filter.tags.iter().all(|tag| tags.contains(tag))
-        && filter.since.is_none_or(|since| at >= since)
-        && filter.until.is_none_or(|until| at < until)
-}
-
-fn check_limit(limit: usize) -> Result<(), Fault> {
-    if (1..=MAX_FOUND).contains(&limit) {
-        Ok(())
-    } else {
-        Err(Fault::bad_input(format!(
-            "the limit is 1 to {MAX_FOUND}, and not {limit}"
-        )))
     }
 }
 

@@ -1,4 +1,5 @@
 //! Processes that come and go, played in one: each has a `Shared` of its own, and the disk is one that they share.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,9 @@
 //! `sprag memory`, for people.
 
 use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::home::{Home, lines, ok, wrong};
@@ -142,65 +145,54 @@ fn what_people_ask_wrongly_is_an_error_that_says_what_to_do() {
 fn an_export_is_for_its_owner_alone_and_imports_elsewhere_as_the_same() {
     let home = Home::new();
     for number in 0..30 {
-        home.add(&[
-            &format!("note {number}"),
-            "--tag",
-            "n",
-            "--metadata",
-            "{\"x\":1.10}",
-        ]);
+        let note = format!("note {number}");
+        home.add(&[&note, "--tag", "n", "--metadata", "{\"x\":1.10}"]);
     }
     let mut agent = Agent::start(&home, &[]);
-    let vector = serde_json::json!({ "content": "of a model", "embedding": [0.1, 0.2, 0.3] });
-    let changed = agent.call("store", vector)["id"].clone();
-    agent.call(
-        "store",
-        serde_json::json!({ "id": changed, "title": "changed", "embedding": [0.3, 0.1] }),
-    );
+    let vector = json!({ "content": "of a model", "embedding": [0.1, 0.2, 0.3] });
+    let id = agent.call("store", vector)["id"].clone();
+    let change = json!({ "id": id, "title": "changed", "embedding": [0.3, 0.1] });
+    agent.call("store", change);
     // Also while another process has the profile open.
     let file = home.path("export");
     let export = |home: &Home, to: &str| {
-        home.run(&["memory", "export", "--out", home.path(to).to_str().unwrap()])
+        let to = home.path(to);
+        home.run(&["memory", "export", "--out", to.to_str().unwrap()])
     };
     let done = export(&home, "export");
-    assert!(ok(&done).starts_with("31 memories"));
+    ok(&done);
     assert!(String::from_utf8_lossy(&done.stderr).contains("IN CLEAR"));
     drop(agent);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        assert_eq!(
-            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        let there = fs::metadata(&file).unwrap();
+        assert_eq!(there.permissions().mode() & 0o777, 0o600);
     }
     let (code, _) = wrong(&export(&home, "export"));
     assert_eq!(code, 8, "it is there already");
     let text = fs::read_to_string(&file).unwrap();
-    assert_eq!(lines(&text).len(), 33);
+    let all: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(all["memories"].as_array().unwrap().len(), 31);
 
     let other = Home::new();
-    let import =
-        |from: &std::path::Path| other.run(&["memory", "import", from.to_str().unwrap(), "--json"]);
+    let import = |from: &Path| other.run(&["memory", "import", from.to_str().unwrap(), "--json"]);
     let done = &lines(&ok(&import(&file)))[0];
-    assert_eq!((&done["added"], &done["same"]), (&31.into(), &0.into()));
+    assert_eq!((&done["added"], &done["same"]), (&json!(31), &json!(0)));
     ok(&export(&other, "again"));
     assert_eq!(fs::read_to_string(other.path("again")).unwrap(), text);
     let again = &lines(&ok(&import(&file)))[0];
-    assert_eq!((&again["added"], &again["same"]), (&0.into(), &31.into()));
+    assert_eq!((&again["added"], &again["same"]), (&json!(0), &json!(31)));
 
-    // What differs, and what was forgotten, is left alone and told.
-    let ids: Vec<String> = lines(&text)
-        .iter()
-        .filter_map(|line| line["id"].as_str().map(str::to_owned))
-        .collect();
-    ok(&other.run(&["memory", "delete", &ids[3]]));
+    // What differs, and what was erased, is left alone and told.
+    let erased = all["memories"][3]["id"].as_str().unwrap();
+    ok(&other.run(&["memory", "delete", "--erase", erased]));
     fs::write(&file, text.replace("note 20", "note twenty")).unwrap();
     let output = import(&file);
     assert_eq!(output.status.code(), Some(6));
     let told = &lines(&String::from_utf8(output.stdout).unwrap())[0];
     assert_eq!(told["same"], 29);
-    assert_eq!(told["forgotten"], serde_json::json!([ids[3]]));
+    assert_eq!(told["erased"], json!([erased]));
     assert_eq!(told["differ"].as_array().unwrap().len(), 1);
     assert_eq!(other.json(&["memory", "list"]).len(), 30);
 }
@@ -210,7 +202,7 @@ fn an_import_that_is_not_all_there_stores_nothing() {
     let home = Home::new();
     let file = home.path("file");
     for text in [
-        "{\"sprag_memories\":1}\n{\"id\":\"a\",\"content\":\"one\"}\n",
+        "{\"_sprag_export\":1,\"memories\":[{\"id\":\"a\",\"content\":\"one\"}],\"chats\":[]",
         "{\"id\":\"a\",\"content\":\"one\"}\nbroken",
     ] {
         fs::write(&file, text).unwrap();
@@ -223,6 +215,6 @@ fn an_import_that_is_not_all_there_stores_nothing() {
         b"{\"content\":\"of another program\"}\n",
         &["memory", "import", "-"],
     );
-    assert!(ok(&done).starts_with("1 memories added"));
+    assert!(ok(&done).starts_with("1 records added"));
     assert_eq!(home.json(&["memory", "search", "another program"]).len(), 1);
 }

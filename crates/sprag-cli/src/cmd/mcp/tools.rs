@@ -240,7 +240,6 @@ impl Voice {
             filter: filter(recall.tags, recall.since, recall.until)?,
             limit: limit(recall.limit, RECALLED)?,
             after: recall.after,
-            whole: false,
         })
     }
 
@@ -312,7 +311,7 @@ fn shown(answer: Answer) -> Result<Value, Fault> {
             };
             json!({ "id": id, "state": state })
         }
-        Answer::Imported(_) | Answer::Counted(_) => {
+        Answer::Imported(_) | Answer::Exported { .. } | Answer::Counted(_) => {
             return Err(Fault::bad_input("no tool asks for this"));
         }
     })

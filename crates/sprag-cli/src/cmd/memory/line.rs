@@ -159,8 +159,8 @@ pub(crate) struct ImportLine {
     pub(crate) same: u64,
     /// There, and another: left alone. Their ids.
     pub(crate) differ: Vec<String>,
-    /// Deleted or erased here: that stays so. Their ids.
-    pub(crate) forgotten: Vec<String>,
+    /// Erased here: that stays so. Their ids.
+    pub(crate) erased: Vec<String>,
 }
 
 impl ImportLine {
@@ -169,15 +169,15 @@ impl ImportLine {
             added,
             same,
             differ,
-            forgotten,
+            erased,
         } = self;
-        let mut text = format!("{added} memories added, {same} were there already\n");
+        let mut text = format!("{added} records added, {same} were there already\n");
         for (ids, why) in [
             (
                 differ,
-                "another memory of this id is there, and was left alone",
+                "another one of this id is there, and was left alone",
             ),
-            (forgotten, "this one was forgotten here, and stays so"),
+            (erased, "this one was erased here, and stays so"),
         ] {
             for id in ids {
                 text.push_str(&format!("{}  {why}\n", printable(id)));
