@@ -3,6 +3,7 @@
 mod devices;
 mod folder;
 mod healing;
+mod memories;
 mod rollback;
 
 use std::process::{Command, Stdio};

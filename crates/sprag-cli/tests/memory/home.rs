@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub(crate) struct Home(TempDir);
+pub(crate) struct Home(TempDir, Option<PathBuf>);
 
 impl Home {
     /// A profile of alice.
@@ -17,8 +17,15 @@ impl Home {
         home
     }
 
+    /// A profile that exchanges over a server.
+    pub(crate) fn online(server: &Path, init: &[&str]) -> (Self, Output) {
+        let home = Self(tempfile::tempdir().unwrap(), Some(server.to_path_buf()));
+        let shown = home.run(init);
+        (home, shown)
+    }
+
     pub(crate) fn empty() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), None)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -26,7 +33,11 @@ impl Home {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        command(&self.path("home"), &self.path("key"), args)
+        let mut command = command(&self.path("home"), &self.path("key"), args);
+        if let Some(server) = &self.1 {
+            command.env("SPRAG_SERVER", server);
+        }
+        command
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Output {

@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod devices;
 mod home;
 mod mcp;
 mod people;

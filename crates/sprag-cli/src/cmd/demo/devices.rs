@@ -46,6 +46,11 @@ impl Demo<'_> {
         let contact = self.alice.contact("bob")?;
         let known = contact.is_some_and(|bob| bob.devices.contains(&number));
         ensure(known, "Alice knows the laptop from Bob's own signed list")?;
+        self.say(
+            "Bob linked a laptop: his phone read the code that it showed, signed a new list, and gave it the keys of \
+             the account. It was sent copies of what he wrote, and Alice heard of it.",
+        )?;
+        self.memories(&laptop)?;
         self.bob.remove_device(number)?;
         self.server.run_tasks(&self.bob, self.output)?;
         self.server.fetch(&self.alice, self.output)?;
@@ -63,10 +68,6 @@ impl Demo<'_> {
         self.server.fetch(&self.bob, self.output)?;
         self.acknowledge(&self.bob)?;
         laptop.close()?;
-        self.say(
-            "Bob linked a laptop: his phone read the code that it showed, signed a new list, and gave it the keys of \
-             the account. It was sent copies of what he wrote, and Alice heard of it. Then he removed it, and Alice \
-             stopped writing to it before he said a word.",
-        )
+        self.say("Bob removed the laptop, and Alice stopped writing to it before he said a word.")
     }
 }
