@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Recomputes the published vectors with sprag1.py, and those of the vault with evlt1.py, byte for byte.
+"""Recomputes the published vectors with sprag1.py, those of the vault with evlt1.py, and those of the key log with memory1.py.
 
     pip install -r tests/interop/requirements.txt
     python3 tests/interop/check.py [files...]          default: all of tests/vectors/*.json
 
 A line per part, ending with `N passed, N failed, N pending`; exit status 1 at any mismatch (or if nothing was checked). What the
-files contain is Appendix D of docs/PROTOCOL.md, and the field `schema` of those of the vault.
+files contain is Appendix D of docs/PROTOCOL.md, and the field `schema` of the others.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import check_memory
 import check_vault
 import sprag1 as s
 
@@ -439,6 +440,8 @@ def parts_of(data):
         yield from check_fingerprints(data["cases"])
     elif "evlt_valid" in data:
         yield from check_vault.parts_of(data, Part)
+    elif "heads_judged" in data:
+        yield from check_memory.parts_of(data, Part)
 
 
 def main(arguments):

@@ -25,7 +25,7 @@ use sprag_wire::{
 };
 use sprag_x3dh::{DeviceList, KemPreKeyPair, OneTimePreKeyPair, PreKeyBundle, SignedPreKeyPair};
 
-use crate::{search_bodies, vault_bodies};
+use crate::{memory_bodies, search_bodies, vault_bodies};
 
 /// A body with its name, which is that of its target and of its corpus.
 pub type Body = (&'static str, fn(&[u8]));
@@ -43,6 +43,7 @@ pub const BODIES: &[Body] = &[
     ("receive", receive),
     ("converse", crate::model::converse),
     ("key_ring", key_ring),
+    ("key_log", memory_bodies::key_log),
     ("vault_header", vault_bodies::vault_header),
     ("vault_open", vault_bodies::vault_open),
     ("vault_stream", vault_bodies::vault_stream),

@@ -6,6 +6,8 @@ pub mod conversation;
 pub mod desk;
 pub mod fuzz_bodies;
 pub mod generate;
+pub mod memory_bodies;
+pub mod memory_vectors;
 pub mod model;
 pub mod network;
 pub mod recorder;

@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use sprag_crypto::{IdentityKeyPair, Salt, SessionId, sha256};
+use rand_core::CryptoRng;
+use sprag_crypto::{IdentityKeyPair, Salt, SessionId, labels, sha256};
 use sprag_ratchet::MessageSeed;
 use sprag_ratchet::hazmat::SessionState;
 use sprag_store::{Rows, Staged, StoreError};
@@ -11,9 +12,11 @@ use sprag_x3dh::{KemPreKeyPair, OneTimePreKeyPair, SignedPreKeyPair};
 use zeroize::Zeroizing;
 
 use crate::error::StepError;
+use crate::memory::{Head, LogError, ObjectName, Segment, Space, SpaceKey, sealed};
 use crate::own::{Counters, Device};
 use crate::prekeys::{self, StoredKem, StoredSigned};
 use crate::record::{Ledger, Record, SkippedRows, delete_prefix, load_session};
+use crate::shares::Generation;
 use crate::{heal, peers, tables};
 
 /// What a device remembers of a user.
@@ -354,4 +357,72 @@ pub fn count(rows: &dyn Rows, table: u8) -> Result<usize, StoreError> {
         ControlFlow::Continue(())
     })?;
     Ok(count)
+}
+
+/// A part of a key log that a server keeps (`docs/MEMORY.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogPart {
+    /// The head of a space, with its signature.
+    Head,
+    /// A segment.
+    Segment,
+}
+
+impl LogPart {
+    /// Reads the plaintext of a part as opening does, and writes it again: the same bytes, or `None` if it is none. The signature of
+    /// a head is not looked at.
+    #[must_use]
+    pub fn reread(self, plaintext: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Head => {
+                let (body, signature) = plaintext.split_last_chunk::<64>()?;
+                let mut again = Head::decode(body).ok()?.encode();
+                again.extend_from_slice(signature);
+                Some(Zeroizing::new(again))
+            }
+            Self::Segment => Some(Segment::decode(plaintext).ok()?.encode()),
+        }
+    }
+
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Head => labels::HEAD,
+            Self::Segment => labels::SEGMENT,
+        }
+    }
+
+    /// The plaintext of a part, the signature of a head included and not looked at.
+    ///
+    /// # Errors
+    /// [`LogError::NotYet`], [`LogError::Damaged`].
+    pub fn open(
+        self,
+        generation: &Generation,
+        space: &Space,
+        head: &ObjectName,
+        part: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, LogError> {
+        let held = std::slice::from_ref(generation);
+        sealed::open(held, space, self.label(), head, part)
+    }
+
+    /// Seals any plaintext as a part, as whoever has the keys of the space can. Draws 16 bytes.
+    #[must_use]
+    pub fn seal(
+        self,
+        generation: &Generation,
+        space: &Space,
+        head: &ObjectName,
+        plaintext: &[u8],
+        rng: &mut dyn CryptoRng,
+    ) -> Vec<u8> {
+        sealed::seal(generation, space, self.label(), head, plaintext, rng)
+    }
+}
+
+/// The key of a space under a generation. **Secret.**
+#[must_use]
+pub fn space_key(generation: &Generation, space: &Space) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(*SpaceKey::new(generation, space).seal_key().as_bytes())
 }

@@ -32,6 +32,14 @@ pub struct Generation {
     pub key: [u8; 32],
 }
 
+impl Generation {
+    /// A generation with its key.
+    #[must_use]
+    pub fn new(epoch: u64, number: u32, key: [u8; 32]) -> Self {
+        Self { epoch, number, key }
+    }
+}
+
 impl std::fmt::Debug for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Generation").finish_non_exhaustive()

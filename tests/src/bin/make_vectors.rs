@@ -1,5 +1,5 @@
-//! `cargo xtask vectors [--check]`: makes `tests/vectors/sprag-1-seed-*.json` and `vault-seed-1.json`, or compares them with
-//! what is committed.
+//! `cargo xtask vectors [--check]`: makes `tests/vectors/sprag-1-seed-*.json`, `vault-seed-1.json` and `memory-seed-1.json`, or
+//! compares them with what is committed.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -18,11 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             .map_err(|mismatch| format!("seed {seed}: {mismatch}"))?;
         make(&format!("sprag-1-seed-{seed}.json"), &file, check)?;
     }
-    make(
-        "vault-seed-1.json",
-        &sprag_tests::vault_vectors::file(1)?,
-        check,
-    )
+    let vault = sprag_tests::vault_vectors::file(1)?;
+    make("vault-seed-1.json", &vault, check)?;
+    let memory = sprag_tests::memory_vectors::file(1)?;
+    make("memory-seed-1.json", &memory, check)
 }
 
 fn make(name: &str, file: &Value, check: bool) -> Result<(), Box<dyn Error>> {

@@ -257,7 +257,7 @@ impl Head {
         Ok((head, now))
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let size = 8 + 4 + 4 + self.writers.len() * 24 + 33 + 4 + self.segments.len() * 44 + 4;
         let mut bytes = Bytes::new(VERSION, size);
         let count = |len| u32::try_from(len).unwrap_or(u32::MAX);
@@ -279,7 +279,7 @@ impl Head {
         bytes.finish().to_vec()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, LogError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, LogError> {
         let mut reader = Reader::new(bytes, VERSION, "head")?;
         let (list_epoch, restarts) = (reader.u64()?, reader.u32()?);
         let count = reader.u32()? as usize;

@@ -79,7 +79,7 @@ impl SpaceKey {
         Self(SealKey::from_bytes(&key))
     }
 
-    pub(super) fn seal_key(&self) -> &SealKey {
+    pub(crate) fn seal_key(&self) -> &SealKey {
         &self.0
     }
 }

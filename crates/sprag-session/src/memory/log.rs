@@ -37,6 +37,7 @@ fn rank(entry: &Entry) -> impl PartialOrd + '_ {
         entry.state.rank(),
         entry.at,
         &entry.agent,
+        entry.state.last_rank(),
     )
 }
 

@@ -21,7 +21,7 @@ mod pull;
 mod push;
 mod records;
 mod refill;
-mod sealed;
+pub(crate) mod sealed;
 mod segment;
 mod space;
 pub(crate) mod spaces;

@@ -44,7 +44,7 @@ pub fn generation_of(sealed: &[u8]) -> Result<(u64, u32, [u8; 8]), LogError> {
 }
 
 /// Seals a plaintext; draws 16 bytes.
-pub(super) fn seal(
+pub(crate) fn seal(
     generation: &Generation,
     space: &Space,
     label: &[u8],
@@ -62,7 +62,7 @@ pub(super) fn seal(
 }
 
 /// Opens what [`seal`] made, with the one generation that it names.
-pub(super) fn open(
+pub(crate) fn open(
     generations: &[Generation],
     space: &Space,
     label: &[u8],

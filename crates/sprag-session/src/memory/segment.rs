@@ -91,6 +91,21 @@ impl RecordState {
     }
 }
 
+impl RecordState {
+    /// The last of that order: what else two entries of one blob can say. Of honest devices none differ in it.
+    pub(super) fn last_rank(&self) -> (u64, bool, [u8; 32]) {
+        match self {
+            Self::Live {
+                key,
+                size,
+                at_server,
+                ..
+            } => (*size, *at_server, **key),
+            _ => (0, false, [0; 32]),
+        }
+    }
+}
+
 impl fmt::Debug for RecordState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -228,7 +243,7 @@ impl Segment {
         Self::decode(&plaintext)
     }
 
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let size: usize = self
             .0
             .iter()
@@ -243,7 +258,7 @@ impl Segment {
         writer.finish()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, LogError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, LogError> {
         let mut reader = Reader::new(bytes, VERSION, "segment")?;
         let count = reader.u32()? as usize;
         if count > MAX_ENTRIES {
