@@ -537,7 +537,7 @@ mod tests {
         }
         let last = good.len() - 1;
         // Another version; too many writers; writer 0; counter 0; a flag that is none; a signer who never wrote.
-        for (at, byte) in [(0, 2), (9, 0xff), (16, 0), (24, 0), (37, 2), (last, 6)] {
+        for (at, byte) in [(0, 2), (13, 0xff), (20, 0), (28, 0), (41, 2), (last, 6)] {
             let mut bad = good.clone();
             bad[at] = byte;
             assert_eq!(Head::decode(&bad), Err(LogError::Damaged), "{at}");
