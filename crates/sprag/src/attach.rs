@@ -129,7 +129,7 @@ impl Client {
     /// without control characters; a file name is no path.
     ///
     /// # Errors
-    /// `bad_input`: a type or name out of bounds. `attachment_too_large` above 256 MiB, `input_failed` if `from` fails:
+    /// `bad_input`: a type or name out of bounds. `attachment_too_large` above 100 MiB, `input_failed` if `from` fails:
     /// then nothing is kept and nothing goes to the server. Those of the store, and `not_linked`.
     pub fn attach(
         &self,

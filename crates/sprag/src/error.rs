@@ -166,7 +166,7 @@ enum Cause {
     #[error(transparent)]
     Memory(crate::memory::Fault),
     #[cfg(feature = "attachments")]
-    #[error("attachment is above 256 MiB")]
+    #[error("attachment is above 100 MiB")]
     AttachmentTooLarge,
     #[cfg(feature = "attachments")]
     #[error("attachment is not what its sender named")]

@@ -6,12 +6,12 @@ use sprag_wire::padme;
 
 use crate::Error;
 
-/// The largest attachment, in bytes: 256 MiB.
+/// The largest attachment, in bytes: 100 MiB.
 ///
-/// Its parts lie sealed in rows of the store until the server has them. At 256 MiB they are about 77,000 rows, so that a
-/// store stays below the 100,000 from which on it counts its rows beside the work, and a renewal copies them in seconds.
-/// What is larger belongs into a file of one's own, sealed with `sprag-vault`.
-pub const MAX_ATTACHMENT: u64 = 256 << 20;
+/// Its parts lie sealed in rows of the store until the server has them, and at the receiver until they are forgotten. At
+/// 100 MiB they are about 27,000 rows: a quarter of those from which on a store counts its rows beside the work. What is
+/// larger belongs into a file of one's own, sealed with `sprag-vault`.
+pub const MAX_ATTACHMENT: u64 = 100 << 20;
 
 /// Bytes of each part but the last.
 pub(super) const PART: usize = 4 << 20;
@@ -80,7 +80,7 @@ impl Attachment {
         Self::new(&about, u64::from_be_bytes(*size), key, parts.to_vec())
     }
 
-    /// The bytes to be put into a message: 43 and the two texts, and 32 for each 4 MiB; at most 2.9 kB.
+    /// The bytes to be put into a message: 43 and the two texts, and 32 for each 4 MiB; at most 1.4 kB.
     ///
     /// ```text
     /// 01 ‖ key (32) ‖ size (8) ‖ u8 length ‖ media type ‖ u8 length ‖ file name ‖ SHA-256 of each part (32 each)
@@ -247,7 +247,7 @@ mod tests {
             (PART as u64 - header - (1 << 17), 1),
             (PART as u64 - 1, 2),
             (PART as u64, 2),
-            (MAX_ATTACHMENT - 1, 65),
+            (MAX_ATTACHMENT - 1, 26),
         ] {
             assert!(
                 attachment(size, parts).is_some(),

@@ -207,6 +207,6 @@ mod tests {
 
     #[test]
     fn default_limit_is_that_of_the_text() {
-        assert_eq!(MAX_ATTACHMENT, 268_435_456);
+        assert_eq!(MAX_ATTACHMENT, 104_857_600);
     }
 }
