@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
-use sprag::{Client, RecoveryKey, Report};
+use sprag::{Attachment, Client, RecoveryKey, Report};
 use sprag_crypto::{
     Features, HandshakeSecret, IdentityKey, KemPublicKey, Mode, RatchetKeyPair, Salt, SessionId,
     TranscriptHash, sha256,
@@ -102,6 +102,9 @@ pub fn decode_part(data: &[u8]) {
     }
     if let Ok(header) = RatchetHeader::decode(data) {
         assert_eq!(header.encode().as_slice(), data);
+    }
+    if let Ok(attachment) = Attachment::from_bytes(data) {
+        assert_eq!(attachment.to_bytes(), data);
     }
 }
 
@@ -260,6 +263,17 @@ pub fn serve(data: &[u8]) {
     let _ = directory.deliver(data);
     let _ = directory.lists(data);
     let _ = directory.bundles(data);
+    if let Ok(user) = UserId::new("alice") {
+        let _ = directory.get_object(&user, data);
+        if directory.put_object(&user, data).is_ok() {
+            // Now there is one, and nobody expected it.
+            assert!(directory.put_object(&user, data).is_err());
+        }
+        let name = sha256(&[data]);
+        if directory.put_blob(&user, &name, data).is_ok() {
+            assert_eq!(directory.get_blob(&name).ok().as_deref(), Some(data));
+        }
+    }
 }
 
 /// Keys and signatures of strangers: 33 bytes, 64 bytes, message.

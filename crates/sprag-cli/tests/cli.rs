@@ -300,6 +300,80 @@ fn a_new_server_is_given_everything() {
 }
 
 #[test]
+fn attachment_travels_over_a_folder_and_by_hand() {
+    use sprag::{Client, Key, OpenedAttachment};
+    let world = World::with_server();
+    let open = |user: &str| {
+        let key = Key::file(world.path(&format!("{user}.key")));
+        Client::open(world.path(user).join("profile"), key).unwrap()
+    };
+    let content: Vec<u8> = (0..5_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+    let alice = open("alice");
+    let attachment = alice.attach(&content[..], "image/png", "cat.png").unwrap();
+    alice.close().unwrap();
+
+    // By hand: a task is a file, and its name says what kind it is.
+    let tasks = world.tasks("alice");
+    assert_eq!(tasks.len(), 2);
+    for task in &tasks {
+        assert_eq!(task["kind"], "put-blob");
+        let file = task["file"].as_str().unwrap();
+        assert!(file.ends_with(".put-blob"));
+        assert!(fs::metadata(file).unwrap().len() > 0);
+    }
+    // By the folder.
+    let synced = json(&world.online("alice", &["sync", "--json"]));
+    assert_eq!(synced[0]["tasks_done"], 2);
+    assert!(world.tasks("alice").is_empty());
+
+    let bob = open("bob");
+    let mut written = Vec::new();
+    let opened = bob.open_attachment(&attachment, &mut written).unwrap();
+    assert!(matches!(opened, OpenedAttachment::Waiting(_)));
+    bob.close().unwrap();
+    let tasks = world.tasks("bob");
+    let [first, second] = tasks.as_slice() else {
+        panic!("{tasks:?}");
+    };
+    assert_eq!(first["kind"], "get-blob");
+    assert_eq!(first["hex"].as_str().unwrap().len(), 64);
+    // One of them is said not to be there, then that which is supplied is another one.
+    let name = second["hex"].as_str().unwrap();
+    let right = world.text(&format!("server/blobs/{name}"));
+    let (first, second) = (first["id"].to_string(), second["id"].to_string());
+    ok(&world.offline("bob", &["tasks", "--failed", &first, "no-such-blob"]));
+    let other = world.write("other", b"another one");
+    let refused = world.offline("bob", &["tasks", "--supply", &second, &other]);
+    assert!(!refused.status.success());
+    ok(&world.offline("bob", &["tasks", "--supply", &second, &right]));
+    let bob = open("bob");
+    let opened = bob.open_attachment(&attachment, &mut written).unwrap();
+    assert!(matches!(opened, OpenedAttachment::Missing(_)), "{opened:?}");
+    bob.close().unwrap();
+    let synced = json(&world.online("bob", &["sync", "--json"]));
+    assert_eq!(synced[0]["tasks_done"], 1);
+    let bob = open("bob");
+    let opened = bob.open_attachment(&attachment, &mut written).unwrap();
+    assert_eq!(opened, OpenedAttachment::Written);
+    assert!(written == content);
+    bob.close().unwrap();
+    // A conflict is about something that is there.
+    let nothing = world.offline("bob", &["tasks", "--conflict", "4711", &other]);
+    assert!(ok(&nothing).contains("4711"));
+    ends(
+        &world.offline("bob", &["tasks", "--conflict", "x", &other]),
+        2,
+    );
+    let absent = world.text("absent");
+    assert!(
+        !world
+            .offline("bob", &["tasks", "--conflict", "4711", &absent])
+            .status
+            .success()
+    );
+}
+
+#[test]
 fn a_stock_of_prekeys_that_runs_low_is_filled_up() {
     use sprag_directory::{Directory, FolderStorage, ServerEpoch};
     let world = World::with_server();
