@@ -16,6 +16,7 @@ pub mod scene;
 pub mod search_bodies;
 pub mod shelf;
 pub mod stability;
+pub mod stability_memory;
 pub mod vault_bodies;
 pub mod vault_vectors;
 pub mod verbs;

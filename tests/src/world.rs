@@ -405,12 +405,18 @@ impl World {
         who: Who,
         rows: Loaded,
     ) -> Result<Store, sprag::store::StoreError> {
+        let keys = self.store_keys(who);
+        let image = Image::load(Shelf::of(rows))?;
+        Store::open_over(image, &keys, drawn(&mut self.rng))
+    }
+
+    /// The keys of a device's store. Only in memory.
+    #[must_use]
+    pub fn store_keys(&self, who: Who) -> StoreKeys {
         let Home::Memory(_, keys) = &self.parties[who.0].home else {
             panic!("a world in memory");
         };
-        let keys = StoreKeys::generate(&mut ChaCha20Rng::from_seed(*keys));
-        let image = Image::load(Shelf::of(rows))?;
-        Store::open_over(image, &keys, drawn(&mut self.rng))
+        StoreKeys::generate(&mut ChaCha20Rng::from_seed(*keys))
     }
 
     /// The client of a device that is switched on.
