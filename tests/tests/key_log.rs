@@ -779,3 +779,84 @@ fn long_log_comes_in_parts_and_counts_in_parts() {
     // None, the records of one segment, those of both.
     assert!(parts.len() >= 3, "{parts:?}");
 }
+
+/// Devices of whose writes of a record nobody else knew, as one device tells.
+fn told_lost(archive: &Archive, at: usize) -> Vec<u32> {
+    let events = archive.events(at).into_iter();
+    events
+        .filter_map(|event| match event {
+            Event::MemoryConflict { device, .. } => Some(device),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn write_that_later_revisions_of_another_device_pass_over_is_told() {
+    let mut archive = Archive::new(2, 20);
+    archive.write(0, "a", "base");
+    archive.settle();
+    // Device 0 is offline with revision 2, and device 1 comes to revision 3 without having heard of it.
+    archive.write(0, "a", "of device 0");
+    archive.write(1, "a", "second of device 1");
+    archive.write(1, "a", "third of device 1");
+    archive.work(1);
+    archive.settle();
+    assert_eq!(archive.read(0, "a").as_deref(), Some("third of device 1"));
+    assert_eq!(told_lost(&archive, 0), [70_000]);
+    let desk = &archive.desks[0];
+    let lost = desk.device.memory_lost(&desk.rows, &space()).unwrap();
+    assert_eq!(lost.len(), 1);
+    // The other way round: the offline device is ahead, and tells of the write that it passes over.
+    archive.write(1, "a", "fourth of device 1");
+    archive.work(1);
+    archive.write(0, "a", "fourth of device 0");
+    archive.write(0, "a", "fifth of device 0");
+    archive.settle();
+    assert_eq!(archive.read(1, "a").as_deref(), Some("fifth of device 0"));
+    assert!(told_lost(&archive, 0).contains(&70_001));
+}
+
+#[test]
+fn write_on_top_of_what_was_known_is_no_conflict() {
+    let mut archive = Archive::new(2, 21);
+    for round in 0..6 {
+        archive.write(round % 2, "a", "text");
+        archive.write(round % 2, "a", "better");
+        archive.work(round % 2);
+        archive.settle();
+    }
+    for at in 0..2 {
+        assert!(told_lost(&archive, at).is_empty());
+    }
+}
+
+#[test]
+fn device_holds_no_more_segments_than_its_head_names() {
+    let mut archive = Archive::new(2, 22);
+    for n in 0..60 {
+        archive.write(n % 2, &format!("{n}"), "text");
+        archive.work(n % 2);
+        if n % 7 == 0 {
+            archive.settle();
+        }
+    }
+    archive.desks[0]
+        .step(|device, rows, env| device.memory_renew_keys(rows, env))
+        .unwrap();
+    archive.work(0);
+    archive.share(0, 1);
+    archive.settle();
+    let records = 60;
+    for at in 0..2 {
+        let desk = &archive.desks[at];
+        // The first row of each blob that is held.
+        let held = desk
+            .rows
+            .iter()
+            .filter(|(name, _)| name.table() == 0x62 && name.suffix().is_empty());
+        // Those of records, one segment of the list of spaces, one of the space.
+        assert_eq!(held.count(), records + 2, "{at}");
+    }
+    assert_eq!(archive.shelves.blobs.len(), records + 2);
+}
