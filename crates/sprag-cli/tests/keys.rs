@@ -1101,3 +1101,39 @@ fn whoever_gives_a_file_its_name_waits_for_whoever_looks_at_the_names_of_its_fol
     assert!(child.wait().unwrap().success());
     assert_eq!(world.open("sealed", &[]).1, b"hello");
 }
+
+#[test]
+fn a_rotation_re_encrypts_by_itself_in_every_folder_that_is_known_and_one_that_fails_costs_no_other()
+ {
+    let world = World::new();
+    fs::write(world.path("plain"), "hello").unwrap();
+    let plain = world.text("plain");
+    for folder in ["one", "two"] {
+        fs::create_dir(world.path(folder)).unwrap();
+        let out = world.text(&format!("{folder}/sealed"));
+        success(&world.vault(&["seal", &plain, "-o", &out, "--key", "memories"]));
+    }
+    let version_in = |folder: &str| {
+        let blob = fs::read(world.path(folder).join("sealed")).unwrap();
+        let (version, text) = opened(&world.ring(), &blob, &[]);
+        assert_eq!(text, b"hello");
+        version
+    };
+    let said = ok(&world.keys(&["rotate", "memories", "--run"]));
+    let finished = said.iter().filter(|line| line["state"] == "finished");
+    assert_eq!(
+        (finished.count(), version_in("one"), version_in("two")),
+        (2, 2, 2)
+    );
+
+    fs::write(world.path("one").join("foreign"), "x").unwrap();
+    let output = world.keys(&["rotate", "memories", "--run"]);
+    is_refused(&output, "job_blocked", 5);
+    assert_eq!((version_in("one"), version_in("two")), (3, 3));
+    // Without being told to run, it runs nothing.
+    success(&world.keys(&["rotate", "memories"]));
+    assert_eq!((version_in("one"), version_in("two")), (3, 3));
+    let context = ["rotate", "memories", "--context", "a=b"];
+    is_refused(&world.keys(&context), "bad_input", 2);
+    assert!(world.ring().by_version(&id(), number(5)).is_err());
+}

@@ -13,6 +13,7 @@ Rings:
 
 Rotation:
   sprag keys rotate memories --ring R          a new version; the old one still opens
+  sprag keys rotate memories --ring R --run    the same, and a job in every folder that is known
   sprag keys job start DIR --key memories --ring R
                                                puts what is in DIR under the new version; may be
                                                killed at any point, `job resume` goes on
@@ -37,13 +38,26 @@ pub(crate) enum KeysCommand {
     /// Take in a key that an older program keeps, as the first version of a new name
     Import(ImportArgs),
     /// Make a new version of a key, which seals from now on; the one before still opens
-    Rotate(NameArgs),
+    Rotate(RotateArgs),
     /// Let a version open only. After the current one nothing is sealed until `rotate`
     Retire(RetireArgs),
     /// Wipe a retired version for good: whatever is still under it is lost
     Destroy(DestroyArgs),
     /// Put what is under old versions of a key under its current one
     Job(JobArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Name of the key
+    pub(crate) name: KeyId,
+    /// Then run a job in every folder where `vault seal --ring` wrote or a job ran
+    #[arg(long)]
+    pub(crate) run: bool,
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
+    #[command(flatten)]
+    pub(crate) ring: RingArgs,
 }
 
 /// Which ring, and how it opens.

@@ -2,9 +2,9 @@
 
 use sprag_keys::{KeyId, KeySource, KeyVersion, RingFile};
 
-use super::args::{NameArgs, RetireArgs, RingArgs};
+use super::args::{NameArgs, RetireArgs, RingArgs, RotateArgs};
 use super::line::{RingLine, VersionLine};
-use super::{KeysError, places, ring};
+use super::{KeysError, job, places, ring};
 use crate::error::{CliError, Exit};
 use crate::line::Line;
 use crate::output::Output;
@@ -25,12 +25,22 @@ pub(super) fn create(args: &NameArgs, output: &mut Output) -> Result<Exit, CliEr
     show(&file, &args.name, version, output)
 }
 
-pub(super) fn rotate(args: &NameArgs, output: &mut Output) -> Result<Exit, CliError> {
+pub(super) fn rotate(args: &RotateArgs, output: &mut Output) -> Result<Exit, CliError> {
+    let asked = !args.how.context.is_empty() || args.how.raw12.is_some();
+    if asked && !args.run {
+        return Err(CliError::Usage(
+            "--context and --raw12 are for --run".to_owned(),
+        ));
+    }
     let mut file = ring::open(&args.ring)?;
     let made = file.rotate(&args.name, &mut sys::rng(), sys::now_ms());
     let version = made.map_err(|error| KeysError::ring(&args.ring.ring, error))?;
     let exit = show(&file, &args.name, version, output)?;
-    for place in places::known(&args.ring.ring)? {
+    let known = places::known(&args.ring.ring)?;
+    if args.run {
+        return job::run_all(&known, &args.name, &args.how, &args.ring, &file, output);
+    }
+    for place in known {
         output.note(&format!(
             "to put what is in {} under it: `sprag keys job start`",
             place.display()

@@ -41,6 +41,29 @@ pub(super) fn run(command: &JobCommand, output: &mut Output) -> Result<Exit, Cli
     }
 }
 
+/// A job in each of these folders. One that does not end well costs no other; the first error is told in the end.
+pub(super) fn run_all(
+    folders: &[PathBuf],
+    id: &KeyId,
+    how: &HowArgs,
+    args: &RingArgs,
+    ring: &RingFile,
+    output: &mut Output,
+) -> Result<Exit, CliError> {
+    let mut first = None;
+    for folder in folders {
+        let done = existing(folder).and_then(|folder| {
+            let _alone = alone(&folder)?;
+            go(&folder, id, how, args, ring, output)
+        });
+        if let Err(error) = done {
+            output.note(&format!("{}: {error}", folder.display()));
+            first.get_or_insert(error);
+        }
+    }
+    first.map_or(Ok(Exit::Ok), Err)
+}
+
 fn status(args: &StatusArgs, output: &mut Output) -> Result<Exit, CliError> {
     let folder = existing(&args.folder)?;
     let job = kept(&folder)?;
