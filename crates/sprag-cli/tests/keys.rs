@@ -1137,3 +1137,32 @@ fn a_rotation_re_encrypts_by_itself_in_every_folder_that_is_known_and_one_that_f
     is_refused(&world.keys(&context), "bad_input", 2);
     assert!(world.ring().by_version(&id(), number(5)).is_err());
 }
+
+/// The most memory that a process ever had, in KiB, as long as it lives.
+#[cfg(target_os = "linux")]
+fn peak(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_of_any_length_passes_a_job_in_the_memory_of_its_pieces() {
+    let world = World::new();
+    let mut peaks = Vec::new();
+    for (version, mib) in [(1, 1), (2, 48)] {
+        world.seal("file", &vec![7; mib << 20], version, &[]);
+        success(&world.keys(&["rotate", "memories"]));
+        let mut job = world.job();
+        let mut most = 0;
+        while job.try_wait().unwrap().is_none() {
+            most = most.max(peak(&job).unwrap_or(0));
+            thread::yield_now();
+        }
+        assert!(job.wait().unwrap().success());
+        assert_eq!(world.open("file", &[]), (version + 1, vec![7; mib << 20]));
+        peaks.push(most);
+    }
+    assert!(peaks[1] < peaks[0] + 8 * 1024, "{peaks:?} KiB");
+}
