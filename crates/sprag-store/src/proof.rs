@@ -56,7 +56,7 @@ impl ProofSide {
 
 /// The numbers that the two drew for one conversation. A process must draw its own anew each time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
+#[allow(
     clippy::exhaustive_structs,
     reason = "two sides, and a nonce of each: nothing is to come"
 )]

@@ -13,6 +13,7 @@
 pub(crate) mod blobs;
 mod error;
 mod head;
+mod incoming;
 mod index;
 mod keys;
 mod log;
