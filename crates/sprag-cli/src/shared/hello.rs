@@ -25,7 +25,7 @@ use crate::sys;
 
 const MAGIC: &[u8; 8] = b"SPRAG\0io";
 const VERSION: u8 = 1;
-/// How long either side waits for the other one to begin.
+/// How long a beginning takes at most.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most that can be said at once, in bytes: a frame without its seal.
@@ -84,6 +84,8 @@ impl Line {
 /// Who may be at the other end, and how it is found out.
 #[derive(Clone, Copy)]
 pub(super) struct Trust {
+    /// How long either side waits for the other one to begin.
+    pub(super) patience: Duration,
     pub(super) uid_of: fn(&UnixStream) -> io::Result<u32>,
     pub(super) ours: u32,
 }
@@ -91,6 +93,7 @@ pub(super) struct Trust {
 impl Trust {
     pub(super) fn kernel() -> Self {
         Self {
+            patience: PATIENCE,
             uid_of: peer::uid,
             ours: peer::ours(),
         }
@@ -112,7 +115,7 @@ pub(super) fn as_guest(
     trust: Trust,
 ) -> Result<(Line, u32), Refused> {
     trust.check(&stream)?;
-    let mut timed = Timed::begin(&stream);
+    let mut timed = Timed::begin(&stream, trust);
     let guest: [u8; PROOF_LEN] = sys::random();
     timed.write_all(&greeting(&guest))?;
     let host = greeted(&mut timed)?;
@@ -138,7 +141,7 @@ pub(super) fn as_host(
     trust: Trust,
 ) -> Result<Line, Refused> {
     trust.check(&stream)?;
-    let mut timed = Timed::begin(&stream);
+    let mut timed = Timed::begin(&stream, trust);
     let guest = greeted(&mut timed)?;
     let host: [u8; PROOF_LEN] = sys::random();
     let nonces = ProofNonces { guest, host };
@@ -182,10 +185,10 @@ struct Timed<'a> {
 }
 
 impl<'a> Timed<'a> {
-    fn begin(stream: &'a UnixStream) -> Self {
+    fn begin(stream: &'a UnixStream, trust: Trust) -> Self {
         Self {
             stream,
-            until: Instant::now() + PATIENCE,
+            until: Instant::now() + trust.patience,
         }
     }
 
@@ -251,7 +254,7 @@ mod tests {
     fn foreign() -> Trust {
         Trust {
             uid_of: |_| Ok(peer::ours() + 1),
-            ours: peer::ours(),
+            ..Trust::kernel()
         }
     }
 
@@ -316,6 +319,25 @@ mod tests {
         assert!(matches!(refused, Refused::WrongKey));
         let refused = host_against(|_, heard| heard);
         assert!(matches!(refused, Refused::WrongKey));
+    }
+
+    #[test]
+    fn one_that_says_nothing_or_says_it_too_slowly_is_let_go() {
+        let trust = Trust {
+            patience: Duration::from_millis(30),
+            ..Trust::kernel()
+        };
+        for said in [&b""[..], b"SPRAG\0io\x01"] {
+            let (mut guest, host) = UnixStream::pair().unwrap();
+            guest.write_all(said).unwrap();
+            let (ended, ends) = std::sync::mpsc::channel();
+            thread::spawn(move || {
+                let met = as_host(host, || panic!("asked for the key"), trust);
+                ended.send(matches!(met, Err(Refused::Gone))).unwrap();
+            });
+            let let_go = ends.recv_timeout(Duration::from_secs(20));
+            assert!(let_go.expect("it waits for ever"));
+        }
     }
 
     #[test]

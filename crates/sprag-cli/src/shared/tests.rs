@@ -27,6 +27,9 @@ struct Content {
     /// What was stored under which id, and how often.
     stored: BTreeMap<String, (String, u32)>,
     opened: u32,
+    /// A store of `slow` has begun, and may end.
+    begun: bool,
+    may_end: bool,
 }
 
 impl Disk {
@@ -36,6 +39,8 @@ impl Disk {
             locked: false,
             stored: BTreeMap::new(),
             opened: 0,
+            begun: false,
+            may_end: false,
         })))
     }
 
@@ -93,7 +98,10 @@ impl House for Opened {
         match call {
             Call::Store { memory, .. } => {
                 if memory.content == "slow" {
-                    thread::sleep(Duration::from_millis(50));
+                    self.0.with(|disk| disk.begun = true);
+                    while !self.0.with(|disk| disk.may_end) {
+                        thread::yield_now();
+                    }
                 }
                 Ok(self.store(id, &memory.content))
             }
@@ -199,7 +207,7 @@ fn is_guest(shared: &Shared) -> bool {
 fn foreign() -> Trust {
     Trust {
         uid_of: |_| Ok(peer::ours() + 1),
-        ours: peer::ours(),
+        ..Trust::kernel()
     }
 }
 
@@ -267,15 +275,22 @@ fn a_call_under_way_when_its_host_ends_is_answered_and_later_ones_go_to_the_next
     guest.attach().unwrap();
     thread::scope(|scope| {
         let slow = scope.spawn(|| guest.call(CallId::draw(), &store("slow")));
-        while world.disk.stored() == 0 && !slow.is_finished() {
-            if is_guest(&guest) {
-                host.close().unwrap();
-            }
+        while !world.disk.with(|disk| disk.begun) {
             thread::yield_now();
         }
+        let ends = scope.spawn(|| host.close());
+        // It has begun to end: nobody finds it any more.
+        while world.place().path().exists() {
+            thread::yield_now();
+        }
+        world.disk.with(|disk| disk.may_end = true);
         slow.join().unwrap().unwrap();
+        ends.join().unwrap().unwrap();
     });
-    assert_eq!(world.disk.stored(), 1);
+    world.disk.with(|disk| {
+        let times: Vec<u32> = disk.stored.values().map(|(_, times)| *times).collect();
+        assert_eq!(times, [1], "it was not waited for, and done again");
+    });
     guest.call(CallId::draw(), &store("x")).unwrap();
     assert!(is_host(&guest));
 }
