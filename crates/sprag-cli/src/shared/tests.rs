@@ -280,7 +280,7 @@ fn a_call_under_way_when_its_host_ends_is_answered_and_later_ones_go_to_the_next
         }
         let ends = scope.spawn(|| host.close());
         // It has begun to end: nobody finds it any more.
-        while world.place().path().exists() {
+        while world.place().path().exists() && !ends.is_finished() {
             thread::yield_now();
         }
         world.disk.with(|disk| disk.may_end = true);
