@@ -331,7 +331,7 @@ impl Shared {
     }
 
     /// The store, for what is done beside the steps.
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(any(feature = "memory", not(target_family = "wasm")))]
     pub(crate) fn store(&self) -> Result<Store, Error> {
         let state = self.state()?;
         match state.as_ref() {

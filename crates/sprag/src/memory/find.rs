@@ -1,5 +1,8 @@
 //! Listing and searching, and keeping the index up with what other devices write.
 
+use std::ops::ControlFlow;
+
+use sprag_session::Device;
 use sprag_session::memory::{Entry, RecordId, RecordState, Space};
 use zeroize::Zeroizing;
 
@@ -9,7 +12,7 @@ use super::row::Row;
 use super::steps::{self, Opening};
 use super::store::EncryptedMemoryStore;
 use crate::Error;
-use crate::client::{Ticket, Write};
+use crate::client::{Step, Write};
 use crate::pending::Pending;
 use crate::sync::Arc;
 
@@ -170,9 +173,9 @@ impl EncryptedMemoryStore {
         let shared = &self.client.shared;
         let mut refreshed = Refreshed::default();
         loop {
-            let (_, (shelf, changed)) = shared.submit(Write::Durable, |step| {
-                let shelf = steps::load(&step, space, &shared.memories)?;
-                Ok((shelf, step.device.memory_changed(step.rows, space, PASS)?))
+            let shelf = self.loaded(space)?;
+            let (_, changed) = shared.submit(Write::Durable, |step| {
+                Ok(step.device.memory_changed(step.rows, space, PASS)?)
             })?;
             let mut progress = 0;
             refreshed.behind = 0;
@@ -316,13 +319,40 @@ impl EncryptedMemoryStore {
         Ok((done, left))
     }
 
-    /// The index of a space, and what a result of it waits for.
-    fn shelf(&self, space: &Space) -> Result<(Ticket, Arc<Shelf>), Error> {
-        self.catch_up(space, FETCHES)?;
+    /// The index of a space, its rows read without the lock of the client.
+    fn loaded(&self, space: &Space) -> Result<Arc<Shelf>, Error> {
         let shared = &self.client.shared;
-        shared.submit(Write::Durable, |step| {
-            steps::load(&step, space, &shared.memories)
-        })
+        let shelf = shared.memories.shelf(space);
+        shelf.load(
+            |begun| {
+                let begin = |_: Step<'_, '_>| {
+                    begun();
+                    Ok(())
+                };
+                shared.submit(Write::Durable, begin).map(drop)
+            },
+            |index| {
+                let store = shared.store()?;
+                // Another reader of the same rows: that of the client belongs to its steps.
+                let device = Device::load(&store)?.ok_or_else(Error::not_linked)?;
+                Ok(device.memory_index(&store, space, &mut |tag, row| {
+                    index.put(*tag, row);
+                    ControlFlow::Continue(())
+                })?)
+            },
+        )?;
+        Ok(shelf)
+    }
+
+    /// The index of a space, with what is at hand.
+    fn shelf(&self, space: &Space) -> Result<Arc<Shelf>, Error> {
+        self.catch_up(space, FETCHES)?;
+        self.loaded(space)
+    }
+
+    /// A result that shows everything that was submitted so far: it is told when that is durable.
+    pub(super) fn settled<T: Send + 'static>(&self, result: T) -> Pending<T> {
+        self.client.shared.step(Write::Durable, |_| Ok(result))
     }
 
     pub(super) fn page(
@@ -330,16 +360,12 @@ impl EncryptedMemoryStore {
         space: &Space,
         query: &ListQuery,
     ) -> Result<Pending<ListPage>, Error> {
-        let (ticket, page) = self.page_now(space, query)?;
-        Ok(self.client.shared.when(ticket, page))
+        let page = self.page_now(space, query)?;
+        Ok(self.settled(page))
     }
 
-    /// A page, and what it waits for.
-    pub(super) fn page_now(
-        &self,
-        space: &Space,
-        query: &ListQuery,
-    ) -> Result<(Ticket, ListPage), Error> {
+    /// A page, perhaps of what is not durable yet.
+    pub(super) fn page_now(&self, space: &Space, query: &ListQuery) -> Result<ListPage, Error> {
         let behind = match &query.after {
             None => query.before.map(|before| (before, String::new())),
             Some(after) => {
@@ -354,8 +380,8 @@ impl EncryptedMemoryStore {
             0 => 100,
             limit => limit.min(MAX_HITS),
         };
-        let (ticket, shelf) = self.shelf(space)?;
-        let page = shelf.look(|index| {
+        let shelf = self.shelf(space)?;
+        Ok(shelf.look(|index| {
             let mut page = ListPage::default();
             for known in index.newest(behind) {
                 let row = &known.row;
@@ -380,8 +406,7 @@ impl EncryptedMemoryStore {
                 });
             }
             page
-        });
-        Ok((ticket, page))
+        }))
     }
 
     pub(super) fn similar(
@@ -395,12 +420,12 @@ impl EncryptedMemoryStore {
             return Err(Error::bad_input());
         }
         let space = &self.memories;
-        let (_, shelf) = self.shelf(space)?;
+        let shelf = self.shelf(space)?;
         // As many as the exact order may need: the codes are within 0.01 or so.
         let wide = limit.saturating_mul(4).saturating_add(24);
         let tags = shelf.look(|index| index.candidates(embedding, wide));
         let shared = &self.client.shared;
-        let (ticket, mut scored) = shared.submit(Write::Durable, |step| {
+        let (_, mut scored) = shared.submit(Write::Durable, |step| {
             let mut scored = Vec::with_capacity(tags.len());
             for tag in tags {
                 // One that is gone meanwhile has no row.
@@ -414,7 +439,7 @@ impl EncryptedMemoryStore {
         scored.sort_by(|(one, tag), (other, other_tag)| {
             other.total_cmp(one).then_with(|| tag.cmp(other_tag))
         });
-        let hits = shelf.look(|index| {
+        let hits: Vec<_> = shelf.look(|index| {
             let hits = scored.into_iter().filter_map(|(score, tag)| {
                 let row = &index.get(&tag)?.row;
                 Some(SearchHit {
@@ -428,7 +453,7 @@ impl EncryptedMemoryStore {
             });
             hits.take(limit).collect()
         });
-        Ok(shared.when(ticket, hits))
+        Ok(self.settled(hits))
     }
 
     pub(super) fn take_in(&self) -> Result<Pending<Refreshed>, Error> {

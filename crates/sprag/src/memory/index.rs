@@ -44,8 +44,8 @@ enum Change {
     Unreadable(Tag, u64),
 }
 
-/// The index of one space. Steps put what changed beside it and never wait for a search; whoever searches takes it in
-/// first.
+/// The index of one space. Steps put what changed beside it and never wait for a search, nor for the rows being read; whoever
+/// searches takes it in first. Under the lock of the index that of the client may be asked for, never the other way round.
 #[derive(Default)]
 pub(crate) struct Shelf {
     /// `None` until it is loaded: then the rows will say it.
@@ -58,15 +58,26 @@ impl Shelf {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn is_loaded(&self) -> bool {
-        self.arrivals().is_some()
-    }
-
-    /// Loaded, under the lock of the client: what changes from here on arrives.
-    pub(crate) fn load(&self, index: Index) {
+    /// Makes sure that it is loaded. `begin` is given what it calls in a step: from there on what changes arrives here. `read` reads
+    /// the rows after that, and may see changes already that arrive as well.
+    pub(crate) fn load<E>(
+        &self,
+        begin: impl FnOnce(&dyn Fn()) -> Result<(), E>,
+        read: impl FnOnce(&mut Index) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // Whoever else searches waits here, and takes it as it is then.
         let mut held = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = index;
-        *self.arrivals() = Some(Vec::new());
+        if self.arrivals().is_some() {
+            return Ok(());
+        }
+        begin(&|| *self.arrivals() = Some(Vec::new()))?;
+        let mut index = Index::default();
+        let loaded = read(&mut index);
+        match &loaded {
+            Ok(()) => *held = index,
+            Err(_) => *self.arrivals() = None,
+        }
+        loaded
     }
 
     /// A record has this row now.
@@ -90,7 +101,7 @@ impl Shelf {
         }
     }
 
-    /// Looks at the index, with all that has changed. No other lock of the client may be asked for meanwhile.
+    /// Looks at the index, with all that has changed.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&mut Index) -> T) -> T {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let arrived = self.arrivals().as_mut().map(std::mem::take);
@@ -135,18 +146,16 @@ impl Index {
             return;
         };
         let vector = Zeroizing::new(std::mem::take(&mut row.vector));
-        let mut dimensions = 0;
-        if let Ok(Some(numbers)) = sprag_search::decode_vector(&vector) {
-            let numbers = Zeroizing::new(numbers);
-            if !self.vectors.contains_key(&numbers.len())
-                && let Ok(index) = VectorIndex::new(numbers.len())
-            {
-                self.vectors.insert(numbers.len(), index);
-            }
-            let index = self.vectors.get_mut(&numbers.len());
-            if index.is_some_and(|index| index.insert_encoded(tag, &vector).is_ok()) {
-                dimensions = numbers.len();
-            }
+        let mut dimensions = usize::from(row.dimensions);
+        if dimensions > 0
+            && !self.vectors.contains_key(&dimensions)
+            && let Ok(index) = VectorIndex::new(dimensions)
+        {
+            self.vectors.insert(dimensions, index);
+        }
+        let index = self.vectors.get_mut(&dimensions);
+        if index.is_none_or(|index| index.insert_encoded(tag, &vector).is_err()) {
+            dimensions = 0;
         }
         self.by_time.insert((row.created_at, row.id.clone()), tag);
         self.known.insert(tag, Known { row, dimensions });

@@ -1,7 +1,7 @@
 //! What the index keeps of a record: enough to list and to find it without its blob. A row of the store, sealed like all.
 //!
 //! ```text
-//! 1 ‖ u64 created ‖ u64 updated ‖ u16 len ‖ id ‖ u16 len ‖ title ‖ u8 count ‖ tags, each u8 len ‖ tag ‖ vector
+//! 1 ‖ u64 created ‖ u64 updated ‖ u16 len ‖ id ‖ u16 len ‖ title ‖ u8 count ‖ tags, each u8 len ‖ tag ‖ u16 dimensions ‖ vector
 //! vector: empty, or code and numbers as sprag-search encodes them
 //! ```
 
@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) title: String,
     pub(crate) tags: Vec<String>,
+    /// Of the embedding; 0: there is none.
+    pub(crate) dimensions: u16,
     /// As [`sprag_search::encode_with_vector`] gives it; empty if there is no embedding.
     pub(crate) vector: Vec<u8>,
 }
@@ -39,6 +41,8 @@ impl Row {
             id: memory.id.clone(),
             title: memory.title.clone(),
             tags: memory.tags.clone(),
+            dimensions: u16::try_from(memory.embedding.as_ref().map_or(0, Vec::len))
+                .map_err(|_| Error::internal("an embedding that was checked"))?,
             vector,
         })
     }
@@ -50,6 +54,7 @@ impl Row {
             id: chat.id.clone(),
             title: chat.title.clone(),
             tags: Vec::new(),
+            dimensions: 0,
             vector: Vec::new(),
         }
     }
@@ -57,7 +62,7 @@ impl Row {
     /// At most 32 KiB: everything in it has a limit.
     pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let tags = self.tags.iter().map(|tag| 1 + tag.len()).sum::<usize>();
-        let size = 22 + self.id.len() + self.title.len() + tags + self.vector.len();
+        let size = 24 + self.id.len() + self.title.len() + tags + self.vector.len();
         let mut bytes = Zeroizing::new(Vec::with_capacity(size));
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.created_at.to_be_bytes());
@@ -72,6 +77,7 @@ impl Row {
             bytes.push(u8::try_from(tag.len()).unwrap_or(u8::MAX));
             bytes.extend_from_slice(tag.as_bytes());
         }
+        bytes.extend_from_slice(&self.dimensions.to_be_bytes());
         bytes.extend_from_slice(&self.vector);
         bytes
     }
@@ -96,12 +102,14 @@ impl Row {
             tags.push(str::from_utf8(tag).ok()?.to_owned());
             rest = after;
         }
+        let (dimensions, rest) = rest.split_first_chunk()?;
         Some(Self {
             created_at: u64::from_be_bytes(*created_at),
             updated_at: u64::from_be_bytes(*updated_at),
             id,
             title,
             tags,
+            dimensions: u16::from_be_bytes(*dimensions),
             vector: rest.to_vec(),
         })
     }

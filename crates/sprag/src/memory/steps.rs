@@ -9,11 +9,10 @@ use zeroize::Zeroizing;
 
 use super::blob::{self, Newest, RecordKey, SealedRecord};
 use super::fault::{Fault, InvalidRecord};
-use super::index::{Index, Indexes, Shelf, Tag};
+use super::index::{Indexes, Tag};
 use super::{Chat, Memory, Provenance};
 use crate::Error;
 use crate::client::Step;
-use crate::sync::Arc;
 
 /// When a write is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,26 +203,6 @@ pub(super) fn is_newest_of_any(
             _ => ControlFlow::Continue(()),
         })?;
     Ok(found)
-}
-
-/// The index of a space, in memory. (Looked up in a step: so nobody forgets it meanwhile.)
-pub(super) fn load(
-    step: &Step<'_, '_>,
-    space: &Space,
-    indexes: &Indexes,
-) -> Result<Arc<Shelf>, Error> {
-    let shelf = indexes.shelf(space);
-    if shelf.is_loaded() {
-        return Ok(shelf);
-    }
-    let mut index = Index::default();
-    step.device
-        .memory_index(step.rows, space, &mut |tag, row| {
-            index.put(*tag, row);
-            ControlFlow::Continue(())
-        })?;
-    shelf.load(index);
-    Ok(shelf)
 }
 
 /// The embedding of a record, out of its row.

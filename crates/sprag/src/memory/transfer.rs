@@ -140,7 +140,7 @@ impl EncryptedMemoryStore {
         };
         let mut query = ListQuery::new().limit(PAGE);
         query.after = cursor.after.take();
-        let (ticket, page) = self.page_now(space, &query)?;
+        let page = self.page_now(space, &query)?;
         let mut next = page.next;
         for (number, item) in page.items.iter().enumerate() {
             if text.len() >= PAGE_BYTES && number > 0 {
@@ -182,7 +182,7 @@ impl EncryptedMemoryStore {
             next,
             left_out,
         };
-        Ok(self.client.shared.when(ticket, part))
+        Ok(self.settled(part))
     }
 
     fn opening_of_export(&self) -> String {

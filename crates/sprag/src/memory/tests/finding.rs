@@ -205,6 +205,46 @@ fn searches_and_writes_of_many_threads_leave_an_index_that_is_true() {
 }
 
 #[test]
+fn index_that_is_read_while_others_write_misses_none_of_it() {
+    let (client, _) = client(2);
+    let store = store(&client);
+    for number in 0..300 {
+        let memory = Memory::new("x").id(format!("old {number}"));
+        store
+            .store_memory(&memory.embedding(vec![1.0, 0.5]))
+            .unwrap();
+    }
+    std::thread::scope(|scope| {
+        let writer = store.clone();
+        let writing = scope.spawn(move || {
+            for number in 0..150 {
+                let memory = Memory::new("x").id(format!("new {number}"));
+                writer
+                    .store_memory(&memory.embedding(vec![1.0, 0.5]))
+                    .unwrap();
+                writer.delete_memory(&format!("old {number}")).unwrap();
+            }
+        });
+        while !writing.is_finished() {
+            // As when the store is opened again: it is read from the rows once more.
+            client.shared.memories.clear();
+            let hits = store.search_similar(&[1.0, 0.5], 1_000, 0.9).unwrap();
+            // Whatever comes and goes meanwhile, those that stay are all found.
+            let stays = |id: &str| {
+                id.strip_prefix("old ")
+                    .is_some_and(|old| old.len() == 3 && old >= "150")
+            };
+            assert_eq!(hits.iter().filter(|hit| stays(&hit.id)).count(), 150);
+        }
+    });
+    let hits = store.search_similar(&[1.0, 0.5], 1_000, 0.9).unwrap();
+    assert_eq!(hits.len(), 300);
+    assert!(hits.iter().all(|hit| hit.id != "old 149"));
+    client.shared.memories.clear();
+    assert_eq!(store.search_similar(&[1.0, 0.5], 1_000, 0.9).unwrap(), hits);
+}
+
+#[test]
 fn owners_and_applications_do_not_find_each_others_memories() {
     let (client, _) = client(2);
     let owner = Owner::from("ann");
@@ -227,4 +267,73 @@ fn owners_and_applications_do_not_find_each_others_memories() {
             format!("{number}")
         );
     }
+}
+
+/// `cargo test --release -p sprag --lib hundred_thousand -- --ignored --nocapture` tells how long each part took.
+#[test]
+#[ignore = "takes minutes without optimisation"]
+#[expect(clippy::print_stdout, reason = "it tells how long something took")]
+fn hundred_thousand_memories_are_found_listed_exported_and_taken_back() {
+    use std::io::Cursor;
+    let now = std::time::Instant::now;
+    const COUNT: usize = 100_000;
+    let mut state = 1_u32;
+    let mut number = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from(u16::try_from(state >> 16).unwrap()) / 32_768.0 - 1.0
+    };
+    let (client, hands) = client(2);
+    let store = store(&client);
+    let mut document = String::from(r#"{"_sprag_export":1,"memories":["#);
+    let mut queries = Vec::new();
+    for count in 0..COUNT {
+        let embedding: Vec<f32> = (0..384).map(|_| number()).collect();
+        if count % 1_000 == 0 {
+            queries.push((format!("m{count}"), embedding.clone()));
+        }
+        let mut memory = Memory::new("a memory of some two hundred bytes ".repeat(6));
+        memory.created_at = BEGINNING + u64::try_from(count).unwrap();
+        memory.updated_at = memory.created_at;
+        let memory = memory
+            .id(format!("m{count}"))
+            .tags(["t"])
+            .embedding(embedding);
+        document.push_str(if count == 0 { "" } else { "," });
+        document.push_str(&memory.to_json());
+    }
+    document.push_str(r#"],"chats":[]}"#);
+    hands.forward(1);
+    let begun = now();
+    let imported = store
+        .import(Cursor::new(&document), crate::memory::OnConflict::Keep)
+        .unwrap();
+    println!("import    {:?}", begun.elapsed());
+    assert_eq!(imported.written, u64::try_from(COUNT).unwrap());
+    let begun = now();
+    assert_eq!(store.list(&ListQuery::new()).unwrap().items[0].id, "m99999");
+    println!("load      {:?}", begun.elapsed());
+    let begun = now();
+    for (id, query) in &queries {
+        let hits = store.search_similar(query, 10, 0.0).unwrap();
+        assert_eq!(&hits[0].id, id);
+        assert!(hits[0].score > 0.999_9);
+    }
+    println!("search    {:?} each", begun.elapsed() / 100);
+    let begun = now();
+    store.get_memory("m500").unwrap();
+    println!("get       {:?}", begun.elapsed());
+    let begun = now();
+    let mut out = Vec::new();
+    assert_eq!(store.export(&mut out).unwrap(), 0);
+    println!(
+        "export    {:?}, {} MB",
+        begun.elapsed(),
+        out.len() / 1_000_000
+    );
+    let begun = now();
+    let again = store
+        .import(Cursor::new(&out), crate::memory::OnConflict::Keep)
+        .unwrap();
+    println!("unchanged {:?}", begun.elapsed());
+    assert_eq!(again.unchanged, u64::try_from(COUNT).unwrap());
 }

@@ -339,3 +339,26 @@ fn everything_of_an_owner_is_erased_at_once_and_nothing_of_another() {
     assert_eq!(ann.get_memory("mem_1").unwrap(), rich());
     assert_eq!(tutor.erase_all().unwrap(), 0);
 }
+
+#[test]
+fn record_that_a_device_sealed_under_the_name_of_another_is_not_believed() {
+    use crate::memory::steps::Rule;
+    let (client, _) = client(1);
+    let store = store(&client);
+    let mut memory = store
+        .draft_memory(&Memory::new("x").id("b"), Rule::New)
+        .unwrap();
+    memory.prepared.id = sprag_session::memory::RecordId::new("a").unwrap();
+    store
+        .write(&store.memories, memory)
+        .unwrap()
+        .wait()
+        .unwrap();
+    assert_eq!(code(store.get_memory("a")), "blob_misplaced");
+    let mut chat = store
+        .draft_chat(&Chat::default().id("b"), Rule::New)
+        .unwrap();
+    chat.prepared.id = sprag_session::memory::RecordId::new("a").unwrap();
+    store.write(&store.chats, chat).unwrap().wait().unwrap();
+    assert_eq!(code(store.get_chat("a")), "blob_misplaced");
+}
