@@ -62,10 +62,13 @@ fn credentials(text: &Text<'_>, value: usize) -> Option<(usize, usize)> {
         let end = start + text.slice(start, end).trim_end().len();
         return (end - start >= 6).then_some((start, end));
     }
-    // Without a scheme: a word that is none.
+    // Without a scheme: a word that is none, and no call of a function.
     let near = text.short_run_of(value, 64, is_credential);
-    let looks = text.slice(value, near).bytes().any(|b| b.is_ascii_digit());
-    (near - value >= 16 && looks).then(|| (value, text.run_of(near, is_credential)))
+    let digit = text.slice(value, near).bytes().any(|b| b.is_ascii_digit());
+    if near - value < 16 || !digit || text.at(near) == b'(' {
+        return None;
+    }
+    Some((value, text.run_of(near, is_credential)))
 }
 
 /// `name=value; name=value` to the end of the line or to the quote.

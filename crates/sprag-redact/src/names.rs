@@ -247,7 +247,7 @@ fn value(text: &Text<'_>, start: usize, sense: Sense, tight: bool) -> Option<Fou
     let found = judged(start, value, sense, false).or_else(|| {
         let letters = value
             .chars()
-            .all(|c| c.is_alphabetic() || c == '_' || c == '-');
+            .all(|c| c.is_alphabetic() || c == '-' || (tight && c == '_'));
         let chosen = (tight && value.len() >= 4) || (ends && value.len() >= 8);
         let password = sense == Sense::Password && letters && chosen && !is_placeholder(value);
         password.then(|| Found::new(Kind::Token, start, start + value.len()))
@@ -318,13 +318,13 @@ fn is_password(value: &str, quoted: bool) -> bool {
         || (quoted && value.len() >= 12 && spaces)
 }
 
-/// `getpass()`, `os.environ["X"]`, `${PASSWORD}`: code that fetches one.
+/// `getpass()`, `auth[2]`, `os.environ["X"]`, `${PASSWORD}`: code that fetches one.
 fn is_call(value: &str) -> bool {
-    let call = value.contains('(') && (value.ends_with(')') || value.contains("()"));
-    call || value.contains('[') && value.contains("env")
-        || value.starts_with(['$', '{', '<', '%'])
-            && value.len() > 1
-            && !value.contains(char::is_numeric)
+    let name =
+        value.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    let call = name.len() < value.len() && name.starts_with(['(', '[']);
+    let variable = value.starts_with(['$', '{', '<', '%']) && value.len() > 1;
+    call || (variable && !value.contains(char::is_numeric))
 }
 
 /// Long enough, of letters and digits, and not of one of a few.

