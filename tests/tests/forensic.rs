@@ -11,6 +11,9 @@
 //!   walks on, and whole rows as sessions, which he lets receive everything, with root keys, header keys and ratchet keys.
 //!
 //! To be quick, he knows SHA-256 of the seed of each ciphertext beforehand, which finds a seed no sooner than trying it.
+//!
+//! And what of an embedding he finds after its memory was deleted: its numbers and its code, in every byte string that may be
+//! a row, and in every file as it is.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -26,8 +29,9 @@ use std::path::{Path, PathBuf};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{SeedableRng, TryCryptoRng, TryRng};
+use sprag::memory::{EncryptedMemoryStore, Memory, Owner};
 use sprag::store::{BackendKind, Store};
-use sprag::{Argon2Params, Key};
+use sprag::{Argon2Params, Key, UpkeepSettings};
 use sprag_crypto::{SealKey, hkdf, hmac, labels, sha256};
 use sprag_keys::KeySlot;
 use sprag_ratchet::hazmat::MessageKey;
@@ -491,4 +495,167 @@ fn nothing_that_was_recorded_before_a_renewal_opens_after_it_in_sled() {
 #[test]
 fn nothing_that_was_recorded_before_a_renewal_opens_after_it_in_redb() {
     nothing_recorded_before_a_renewal_opens_after_it(BackendKind::Redb);
+}
+
+/// The most of a row of the search index that he reads: more than one with 384 dimensions has.
+const INDEX_ROW: usize = 2_200;
+
+/// Two parts each of the code of an embedding and of its numbers, as they stand in a row of the index, and of the numbers in
+/// the other order of bytes.
+struct Embedding {
+    vector: Vec<f32>,
+    parts: Vec<Vec<u8>>,
+}
+
+impl Embedding {
+    fn new(number: u16) -> Self {
+        let mut state = u32::from(number);
+        let next = |state: &mut u32| {
+            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from(u16::try_from(*state >> 16).unwrap()) / 65_536.0 - 0.5
+        };
+        let vector: Vec<f32> = (0..384).map(|_| next(&mut state)).collect();
+        let stored = sprag_search::encode_with_vector(&vector).unwrap();
+        let (code, numbers) = (&stored[7..391], &stored[391..]);
+        let little: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let part = |bytes: &[u8], at: usize| bytes[at..at + 12].to_vec();
+        let parts = vec![
+            part(code, 0),
+            part(code, 300),
+            part(numbers, 0),
+            part(numbers, 1_200),
+            part(&little, 0),
+            part(&little, 1_200),
+        ];
+        Self { vector, parts }
+    }
+}
+
+/// How often he finds a part of each of them: in rows, wherever they begin, and in files as they are.
+fn found(home: &Path, key: &Key, embeddings: &[Embedding]) -> Vec<usize> {
+    let mut files = Vec::new();
+    list(home, &mut files);
+    let manifest = fs::read(home.join("MANIFEST")).unwrap();
+    let rows_key = SealKey::from_bytes(&unlock(&manifest, key).0);
+    let mut starts: BTreeMap<[u8; 4], Vec<(usize, &[u8])>> = BTreeMap::new();
+    for (number, embedding) in embeddings.iter().enumerate() {
+        for part in &embedding.parts {
+            let start = part[..4].try_into().unwrap();
+            starts.entry(start).or_default().push((number, part));
+        }
+    }
+    let mut counts = vec![0; embeddings.len()];
+    let mut count = |bytes: &[u8]| {
+        for at in 0..bytes.len().saturating_sub(12) {
+            let start: [u8; 4] = bytes[at..at + 4].try_into().unwrap();
+            for (number, part) in starts.get(&start).into_iter().flatten() {
+                counts[*number] += usize::from(bytes[at..].starts_with(part));
+            }
+        }
+    };
+    for path in files {
+        let content = fs::read(path).unwrap();
+        count(&content);
+        for at in 0..content.len().saturating_sub(32) {
+            let salt: [u8; 16] = content[at..at + 16].try_into().unwrap();
+            let sealed = &content[at + 16..];
+            let decrypt = |most: usize| {
+                let sealed = &sealed[..sealed.len().min(most)];
+                rows_key.seal(b"Sprag/1 store row", b"", sealed, &mut Drawn(salt))
+            };
+            // Without or with an owner.
+            if salt != [0; 16] && matches!(decrypt(1)[16], 0 | 1) {
+                count(&decrypt(INDEX_ROW)[16..]);
+            }
+        }
+    }
+    counts
+}
+
+fn embedding_of_a_deleted_memory_is_nowhere_after_a_renewal(kind: BackendKind) {
+    let key = Key::raw([5; 32]);
+    let mut world = World::on_disk(8);
+    let ann = world.join("ann");
+    world.client(ann).close().unwrap();
+    let rng = ChaCha20Rng::seed_from_u64(4);
+    Store::migrate(world.path(ann), &key, kind, rng).unwrap();
+    world.restart(ann);
+    let owner = Owner::new("ann");
+    let store = |world: &World| EncryptedMemoryStore::new(world.client(ann), &owner).unwrap();
+
+    // One stays, one is changed, one is deleted, one is erased.
+    let embeddings: Vec<Embedding> = (1..=5).map(Embedding::new).collect();
+    let [stays, before, deleted, erased, after] = &embeddings[..] else {
+        unreachable!()
+    };
+    let memory = |id: &str, embedding: &Embedding| {
+        Memory::new("text")
+            .id(id)
+            .embedding(embedding.vector.clone())
+    };
+    let memories = store(&world);
+    for (id, embedding) in [
+        ("stays", stays),
+        ("changes", before),
+        ("deleted", deleted),
+        ("erased", erased),
+    ] {
+        memories.store_memory(&memory(id, embedding)).unwrap();
+    }
+    world.client(ann).close().unwrap();
+    let counts = found(world.path(ann), &key, &embeddings);
+    assert!(counts[..4].iter().all(|count| *count >= 4), "{counts:?}");
+    assert_eq!(counts[4], 0, "{counts:?}");
+
+    world.restart(ann);
+    let memories = store(&world);
+    let mut changed = memories.get_memory("changes").unwrap();
+    changed.embedding = Some(after.vector.clone());
+    memories.update_memory(&changed).unwrap();
+    assert!(memories.delete_memory("deleted").unwrap());
+    assert!(memories.erase_memory("erased").unwrap());
+    for gone in [deleted, erased] {
+        let hits = memories.search_similar(&gone.vector, 10, 0.9).unwrap();
+        assert!(hits.is_empty());
+    }
+    world.client(ann).close().unwrap();
+    let counts = found(world.path(ann), &key, &embeddings);
+    println!("{}: without a renewal {counts:?}", kind.name());
+    assert!(
+        counts[1..4].iter().sum::<usize>() > 0,
+        "the test tests nothing"
+    );
+
+    world.restart(ann);
+    let mut settings = UpkeepSettings::default();
+    settings.renew_commits = 1;
+    let upkeep = world.client(ann).maintain_with(settings).unwrap();
+    assert!(upkeep.renewed);
+    world.client(ann).close().unwrap();
+    let counts = found(world.path(ann), &key, &embeddings);
+    assert_eq!(counts[1..4], [0, 0, 0], "{counts:?}");
+    assert!(
+        counts[0] >= 4 && counts[4] >= 4,
+        "he reads what is live: {counts:?}"
+    );
+
+    // Nor does it come back by searching.
+    world.restart(ann);
+    let hits = store(&world)
+        .search_similar(&stays.vector, 10, 0.9)
+        .unwrap();
+    assert_eq!(hits.len(), 1);
+    world.client(ann).close().unwrap();
+    let counts = found(world.path(ann), &key, &embeddings);
+    assert_eq!(counts[1..4], [0, 0, 0], "{counts:?}");
+}
+
+#[test]
+fn embedding_of_a_deleted_memory_is_nowhere_after_a_renewal_in_sled() {
+    embedding_of_a_deleted_memory_is_nowhere_after_a_renewal(BackendKind::Sled);
+}
+
+#[test]
+fn embedding_of_a_deleted_memory_is_nowhere_after_a_renewal_in_redb() {
+    embedding_of_a_deleted_memory_is_nowhere_after_a_renewal(BackendKind::Redb);
 }
