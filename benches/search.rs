@@ -11,8 +11,14 @@ fn main() {
     let mut table = Table::new(effort, Vec::new());
     let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let file = target.map(|target| target.join("embeddings.f32"));
-    match file.and_then(|file| std::fs::read(file).ok()) {
-        Some(bytes) => println!("{}", search::run(&mut table, &bytes)),
+    match file.and_then(|file| {
+        let sentences = std::fs::read_to_string(file.with_extension("txt")).ok()?;
+        Some((std::fs::read(file).ok()?, sentences))
+    }) {
+        Some((bytes, sentences)) => {
+            println!("{}", search::run(&mut table, &bytes));
+            println!("{}", search::lexical(&sentences));
+        }
         None => println!("There are no embeddings yet: cargo xtask embeddings"),
     }
     search::redaction(&mut table);

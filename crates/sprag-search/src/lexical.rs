@@ -42,7 +42,8 @@ impl LexicalEmbedder {
     /// Dimensions that keep features apart well enough for sentences and paragraphs.
     pub const DIMENSIONS: usize = 1024;
 
-    /// A threshold for searches. Of random pairs of sentences one in some thousands is above it (`docs/SEARCH.md`).
+    /// A threshold for searches among texts of up to a paragraph. Of pairs of sentences of all sorts 4 in 100 are above it
+    /// (`docs/SEARCH.md`).
     pub const THRESHOLD: f32 = 0.15;
 
     /// For vectors of 1 to 4,096 dimensions.
