@@ -297,8 +297,10 @@ mod tests {
     fn no_altered_slot_and_no_unknown_name_gives_a_key_or_makes_one() {
         let mut ring = KeyRing::new();
         ring.create(&id(), &mut rng(4), 0).unwrap();
+        // The same key under another name: the name counts.
         let other = KeyId::new("other").unwrap();
-        ring.create(&other, &mut rng(5), 0).unwrap();
+        let same = *ring.current(&id()).unwrap().as_bytes();
+        ring.import(&other, &same, 0).unwrap();
         let kms = SourceKms::new(ring, || rng(5));
         let key = DataKey::generate(&mut rng(3));
         let wrapped = kms.wrap_key(b"memories", &key).unwrap();
