@@ -10,6 +10,8 @@
     missing_docs,
     missing_debug_implementations,
     rustdoc::broken_intra_doc_links,
+    // What memories and attachments add is not modelled.
+    unexpected_cfgs,
     reason = "of the files that are compiled here only a part is used"
 )]
 #![allow(
