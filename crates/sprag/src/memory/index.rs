@@ -195,3 +195,87 @@ impl Index {
         hits.into_iter().map(|hit| hit.key).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Memory;
+    use super::*;
+
+    fn row(id: &str) -> Zeroizing<Vec<u8>> {
+        let memory = Memory::new("x").id(id).embedding(vec![1.0, 0.5]);
+        Row::of_memory(&memory).unwrap().encode()
+    }
+
+    fn ids(shelf: &Shelf) -> Vec<String> {
+        shelf.look(|index| {
+            let all = index.newest(None);
+            all.map(|known| known.row.id.clone()).collect()
+        })
+    }
+
+    #[test]
+    fn what_changes_while_rows_are_read_is_not_missed() {
+        let shelf = Shelf::default();
+        // Before anybody looks, the rows will say it.
+        shelf.put([9; 16], &row("before"));
+        let loaded = shelf.load(
+            |begin| {
+                begin();
+                Ok::<_, ()>(())
+            },
+            |index| {
+                index.put([1; 16], &row("read, and gone"));
+                index.put([2; 16], &row("read"));
+                shelf.remove([1; 16]);
+                shelf.put([3; 16], &row("new"));
+                // Seen by the reader as well.
+                shelf.put([2; 16], &row("read"));
+                Ok(())
+            },
+        );
+        loaded.unwrap();
+        assert_eq!(ids(&shelf), ["read", "new"]);
+        let found = shelf.look(|index| index.candidates(&[1.0, 0.5], 9));
+        assert_eq!(found.len(), 2);
+        // It is read once.
+        let again = shelf.load(|_| Err("again"), |_| Err("again"));
+        assert_eq!(again, Ok(()));
+    }
+
+    #[test]
+    fn index_that_could_not_be_read_is_read_by_the_next_one() {
+        let shelf = Shelf::default();
+        let begin = |begin: &dyn Fn()| {
+            begin();
+            Ok(())
+        };
+        let failed = shelf.load(begin, |index| {
+            index.put([1; 16], &row("half"));
+            Err("the store failed")
+        });
+        assert_eq!(failed, Err("the store failed"));
+        shelf.put([2; 16], &row("in the rows"));
+        assert!(ids(&shelf).is_empty());
+        let read = |index: &mut Index| {
+            index.put([2; 16], &row("in the rows"));
+            Ok::<_, &str>(())
+        };
+        shelf.load(begin, read).unwrap();
+        assert_eq!(ids(&shelf), ["in the rows"]);
+    }
+
+    #[test]
+    fn vector_that_is_removed_or_replaced_is_nowhere_in_the_index() {
+        let mut index = Index::default();
+        index.put([1; 16], &row("a"));
+        index.put([1; 16], &row("b"));
+        assert_eq!(index.candidates(&[1.0, 0.5], 9), [[1; 16]]);
+        assert_eq!(index.newest(None).count(), 1);
+        index.remove(&[1; 16]);
+        assert!(index.candidates(&[1.0, 0.5], 9).is_empty());
+        assert!(index.vectors.is_empty() && index.by_time.is_empty() && index.known.is_empty());
+        // What is no row is no record.
+        index.put([1; 16], b"nothing of the kind");
+        assert_eq!(index.newest(None).count(), 0);
+    }
+}
