@@ -137,6 +137,11 @@ impl Agent {
         self.child.wait().unwrap()
     }
 
+    /// How it ended, by itself.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// As `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -379,3 +379,18 @@ fn is_waiting(home: &Home) -> bool {
     // Without that list (not Linux), nobody is waited for.
     sockets.is_empty() || sockets.lines().filter(|line| line.contains(&home)).count() > 1
 }
+
+#[test]
+fn a_server_that_is_asked_to_end_unlocks_the_profile_and_another_takes_over() {
+    let home = Home::new();
+    let mut first = Agent::start(&home, &[]);
+    first.call("store", json!({ "content": "kept" }));
+    let mut second = Agent::start(&home, &[]);
+    assert_eq!(all(&mut second), 1);
+    signal("-TERM", first.process());
+    assert_eq!(first.wait().code(), Some(130));
+    assert_eq!(all(&mut second), 1);
+    assert!(second.end().success());
+    assert!(!socket(&home).exists());
+    ok(&home.run(&["status"]));
+}
