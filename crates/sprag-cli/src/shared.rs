@@ -59,6 +59,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(unix)]
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,7 @@ use crate::error::Exit;
 /// How long a process tries to become host or guest.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest pause between two attempts.
+#[cfg(unix)]
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// How this process comes to the store.
@@ -85,6 +87,10 @@ pub(crate) trait Door: Send + Sync {
     /// Opens the store, which locks it.
     fn open(&self) -> Result<Box<dyn House>, NotOpen>;
     /// The key that whoever has the store open has, too. Fetched anew each time: it changes.
+    #[cfg_attr(
+        not(unix),
+        expect(dead_code, reason = "there is nobody to prove it to")
+    )]
     fn proof_key(&self) -> Result<ProofKey, Fault>;
 }
 
@@ -93,6 +99,10 @@ pub(crate) trait House: Send + Sync {
     /// Does what is asked; a write is on stable storage when it returns, and done once, also if another process did it
     /// before.
     fn answer(&self, id: CallId, call: &Call) -> Result<Answer, Fault>;
+    #[cfg_attr(
+        not(unix),
+        expect(dead_code, reason = "there is nobody to prove it to")
+    )]
     fn proof_key(&self) -> Result<ProofKey, Fault>;
     /// Unlocks the store.
     fn close(&self) -> Result<(), Fault>;
@@ -118,6 +128,7 @@ struct Inner {
     patience: Duration,
     role: Mutex<Role>,
     /// Says what nobody asked for, without content.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "nothing happens beside"))]
     note: fn(&str),
 }
 
