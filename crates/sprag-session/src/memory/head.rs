@@ -168,6 +168,21 @@ impl Head {
         })
     }
 
+    /// Its writer has used counters up to this one already.
+    pub(crate) fn count_above(&mut self, used: u64) -> Result<(), LogError> {
+        if let Some(writer) = self.writers.get_mut(&self.signer) {
+            let next = used.checked_add(1).ok_or(LogError::TooLarge)?;
+            writer.counter = writer.counter.max(next);
+        }
+        Ok(())
+    }
+
+    /// The counter of the device that wrote it.
+    pub(crate) fn own_counter(&self) -> u64 {
+        let writer = self.writers.get(&self.signer);
+        writer.map_or(0, |writer| writer.counter)
+    }
+
     /// Takes over what another branch of the same log says: the higher counters count, so that whoever saw either of
     /// them takes what follows.
     pub(crate) fn join(&mut self, other: &Self) {

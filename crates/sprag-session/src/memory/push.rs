@@ -17,7 +17,9 @@ use super::keys::{NamesKey, ObjectName};
 use super::records::{RecordTag, load_entry, read_row};
 use super::segment::{Entry, MAX_ENTRIES, Segment};
 use super::space::RecordId;
-use super::spaces::{Flight, MemoryState, SpaceRow, mark_busy, removal_epoch};
+use super::spaces::{
+    Flight, MemoryState, SpaceRow, mark_busy, removal_epoch, save_used_counter, used_counter,
+};
 use super::unpublished::Unpublished;
 use crate::error::StepError;
 use crate::own::{Device, Env};
@@ -208,6 +210,10 @@ impl Device {
         if row.restart {
             head.restarts = head.restarts.checked_add(1).ok_or(LogError::TooLarge)?;
         }
+        // One that was given up may have been taken all the same: its counter stands for it, whoever built on it.
+        let used = used_counter(rows, row.number)?;
+        head.count_above(used)?;
+        save_used_counter(rows, row.number, head.own_counter());
         let sealed = head.seal(&self.identity, &generation, &row.space, &keys.name, env.rng);
         if sealed.len() > super::MAX_HEAD {
             return Err(LogError::TooLarge.into());

@@ -227,6 +227,8 @@ const STATE: u8 = 0;
 pub(super) const REMOVAL: u8 = 1;
 /// When generations were last shared with a device that is behind.
 pub(super) const SHARED: u8 = 3;
+/// The highest counter that this device wrote into a head of a space.
+const USED_COUNTER: u8 = 4;
 
 impl MemoryState {
     pub(super) fn load(rows: &dyn Rows) -> Result<Option<Self>, StoreError> {
@@ -273,6 +275,21 @@ pub(super) fn removal_epoch(rows: &dyn Rows) -> Result<u64, StoreError> {
     let bytes = rows.get(&tables::memory_state(REMOVAL, &[]))?;
     let epoch = bytes.and_then(|bytes| bytes.as_slice().try_into().ok());
     Ok(epoch.map_or(0, u64::from_be_bytes))
+}
+
+/// The highest counter that this device ever wrote into a head of a space, taken or not.
+pub(super) fn used_counter(rows: &dyn Rows, space: u32) -> Result<u64, StoreError> {
+    let bytes = rows.get(&tables::memory_state(USED_COUNTER, &space.to_be_bytes()))?;
+    let counter = bytes.and_then(|bytes| bytes.as_slice().try_into().ok());
+    Ok(counter.map_or(0, u64::from_be_bytes))
+}
+
+pub(super) fn save_used_counter(rows: &mut Staged<'_>, space: u32, counter: u64) {
+    let bytes = Zeroizing::new(counter.to_be_bytes().to_vec());
+    rows.put(
+        tables::memory_state(USED_COUNTER, &space.to_be_bytes()),
+        bytes,
+    );
 }
 
 impl Device {
