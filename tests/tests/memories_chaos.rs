@@ -271,7 +271,8 @@ fn run(seed: u64) {
 
 #[test]
 fn whatever_happens_devices_agree_and_nothing_acknowledged_is_lost() {
-    for seed in 0..12 {
+    // The last one: a head that was given up and had been taken all the same.
+    for seed in (0..10).chain([62]) {
         run(seed);
     }
 }
