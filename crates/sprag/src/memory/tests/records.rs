@@ -362,3 +362,12 @@ fn record_that_a_device_sealed_under_the_name_of_another_is_not_believed() {
     store.write(&store.chats, chat).unwrap().wait().unwrap();
     assert_eq!(code(store.get_chat("a")), "blob_misplaced");
 }
+
+#[test]
+fn types_that_hold_content_are_wiped_when_they_are_dropped() {
+    fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+    wiped::<Memory>();
+    wiped::<Chat>();
+    wiped::<ChatMessage>();
+    wiped::<crate::memory::row::Row>();
+}
