@@ -118,7 +118,9 @@ def encode_segment(entries):
 
 def decode_segment(plaintext):
     r, entries = Reader(plaintext), []
-    need(r.number(1) == 1)
+    version = r.number(1)
+    need(version <= 1, "NotYet")
+    need(version == 1)
     count = r.number(4)
     need(count <= 4096)
     for _ in range(count):
@@ -172,7 +174,9 @@ def seal_head(generation, space, name, head, private, z, salt):
 
 def decode_head(body):
     r = Reader(body)
-    need(r.number(1) == 1)
+    version = r.number(1)
+    need(version <= 1, "NotYet")
+    need(version == 1)
     head = {"list_epoch": r.number(8), "restarts": r.number(4), "writers": []}
     count = r.number(4)
     need(count <= 256)

@@ -9,7 +9,8 @@
 use std::collections::BTreeSet;
 
 use sprag_session::memory::{
-    ERASE_MS, Entry, LogError, NamesKey, RecordState, Segment, Space, SpaceKind, Standing,
+    ERASE_MS, Entry, Head, LogError, NamesKey, RecordState, Segment, SegmentRef, Space, SpaceKind,
+    Standing,
 };
 use sprag_session::{Event, Generation, StepError, Task};
 use sprag_tests::archive::{Archive, id, space};
@@ -859,4 +860,66 @@ fn device_holds_no_more_segments_than_its_head_names() {
         assert_eq!(held.count(), records + 2, "{at}");
     }
     assert_eq!(archive.shelves.blobs.len(), records + 2);
+}
+
+#[test]
+fn segment_that_a_device_of_ours_named_and_nobody_can_read_stops_no_other_device_for_longer_than_an_hour()
+ {
+    let mut archive = Archive::new(2, 23);
+    archive.write(0, "a", "text");
+    archive.settle();
+    // Device 1, or a mistake in it, names something that is no segment.
+    let segment = archive
+        .shelves
+        .blobs
+        .values()
+        .find(|blob| blob.starts_with(&[0, 0, 0, 0, 0, 0, 0, 1]));
+    let garbage = [&segment.unwrap()[..20], &[7; 480]].concat();
+    let name = sprag_crypto::sha256(&[&garbage]);
+    archive.shelves.blobs.insert(name, garbage);
+    let (tag, value) = archive.shelves.objects[&head_name()].clone();
+    let desk = &archive.desks[1];
+    let generation = desk.device.writing_generation(&desk.rows).unwrap().unwrap();
+    let names = NamesKey::new(&[1; 32]).head(&space());
+    let held = [generation.clone()];
+    let opened = Head::open(&held, &space(), &names, &archive.list, None, &value).unwrap();
+    let mut segments = opened.0.segments.clone();
+    segments.push(SegmentRef::new(name, 3, 500));
+    let before = Some((&opened.0, &opened.1));
+    let head = Head::after(before, 70_001, 1, (1, 1), segments).unwrap();
+    let identity = archive.account.identities[1].clone();
+    let sealed = head.seal(
+        &identity,
+        &generation,
+        &space(),
+        &names,
+        &mut archive.desks[1].rng,
+    );
+    archive
+        .shelves
+        .objects
+        .insert(head_name(), ([&tag[..], &[1]].concat(), sealed));
+    archive.write(0, "b", "of the other device");
+    archive.refresh(0);
+    let asked = archive.work(0);
+    assert!(asked < 20, "{asked}");
+    assert!(
+        refusals(&archive, 0).contains(&LogError::NotYet)
+            || refusals(&archive, 0).contains(&LogError::Damaged)
+    );
+    assert_eq!(archive.read(0, "a").as_deref(), Some("text"));
+    for _ in 0..70 {
+        archive.wait(61_000);
+        let asked = archive.work(0);
+        assert!(asked < 20, "{asked}");
+    }
+    archive.settle();
+    for at in 0..2 {
+        assert_eq!(archive.read(at, "a").as_deref(), Some("text"), "{at}");
+        assert_eq!(
+            archive.read(at, "b").as_deref(),
+            Some("of the other device"),
+            "{at}"
+        );
+    }
 }

@@ -295,6 +295,7 @@ impl Head {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, LogError> {
+        sealed::check_version(bytes, VERSION)?;
         let mut reader = Reader::new(bytes, VERSION, "head")?;
         let (list_epoch, restarts) = (reader.u64()?, reader.u32()?);
         let count = reader.u32()? as usize;
@@ -551,8 +552,12 @@ mod tests {
             assert_eq!(Head::decode(&good[..length]), Err(LogError::Damaged));
         }
         let last = good.len() - 1;
-        // Another version; too many writers; writer 0; counter 0; a flag that is none; a signer who never wrote.
-        for (at, byte) in [(0, 2), (13, 0xff), (20, 0), (28, 0), (41, 2), (last, 6)] {
+        // A later version is not here yet, and is not overwritten.
+        let mut later = good.to_vec();
+        later[0] = 2;
+        assert_eq!(Head::decode(&later), Err(LogError::NotYet));
+        // No version; too many writers; writer 0; counter 0; a flag that is none; a signer who never wrote.
+        for (at, byte) in [(0, 0), (13, 0xff), (20, 0), (28, 0), (41, 2), (last, 6)] {
             let mut bad = good.clone();
             bad[at] = byte;
             assert_eq!(Head::decode(&bad), Err(LogError::Damaged), "{at}");

@@ -65,7 +65,7 @@ impl Device {
                 && let Some(segment) = head.segments.iter().find(|one| one.blob == *name)
                 && let Err(error) = self.merge_segment(rows, &mut row, &keys, segment)?
             {
-                return self.refuse_segment(rows, &mut row, &keys, error);
+                return self.refuse_segment(rows, env, &mut row, &keys, (segment, error));
             }
         }
         self.merge_if_complete(rows, env, &mut row, &keys)
@@ -102,17 +102,37 @@ impl Device {
         Ok(Ok(()))
     }
 
-    /// A device of ours named it, and it is not to be had: the head is not taken.
+    /// A device of ours named it, and it cannot be read. What a later version wrote, or is sealed under a key that is not
+    /// here, is waited for; anything else is as good as lost.
     fn refuse_segment(
-        &self,
+        &mut self,
         rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
         row: &mut SpaceRow,
         keys: &Keys,
-        error: LogError,
+        (segment, error): (&SegmentRef, LogError),
     ) -> Result<(), StepError> {
         let space = row.space.clone();
         event::record(rows, &Event::MemoryRefused { space, error })?;
-        self.give_up_incoming(rows, row, keys, &[])
+        if error == LogError::NotYet {
+            self.give_up_incoming(rows, row, keys, &[])?;
+            return self.wait_for_keys_of(rows, env, row);
+        }
+        blobs::release(rows, &segment.blob)?;
+        self.note_missing(rows, env, row)
+    }
+
+    fn note_missing(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        row: &mut SpaceRow,
+    ) -> Result<(), StepError> {
+        if row.missing_since == 0 || row.missing_since > env.now {
+            row.missing_since = env.now;
+        }
+        row.save(rows);
+        self.ask_for_head(rows, row, env.now.saturating_add(AGAIN_MS))
     }
 
     /// The server does not have a segment that a head names: perhaps there is a newer head soon.
@@ -133,11 +153,7 @@ impl Device {
         if row.incoming.is_none() {
             return Ok(());
         }
-        if row.missing_since == 0 || row.missing_since > env.now {
-            row.missing_since = env.now;
-            row.save(rows);
-        }
-        self.ask_for_head(rows, &mut row, env.now.saturating_add(AGAIN_MS))
+        self.note_missing(rows, env, &mut row)
     }
 
     /// The server still shows the head of which a segment is missing. It is asked for again; after an hour the log goes on
@@ -227,7 +243,7 @@ impl Device {
             if !old.contains(&segment.blob)
                 && let Err(error) = self.merge_segment(rows, row, keys, segment)?
             {
-                return self.refuse_segment(rows, row, keys, error);
+                return self.refuse_segment(rows, env, row, keys, (segment, error));
             }
         }
         for blob in old {

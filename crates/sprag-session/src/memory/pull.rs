@@ -243,7 +243,7 @@ impl Device {
 
     /// A generation, or a list, is not here yet: what is sealed under it is not overwritten. It is asked for again soon, and
     /// then at ever longer intervals. A device that is on its list no more gets none: it does not ask by itself.
-    fn wait_for_keys_of(
+    pub(super) fn wait_for_keys_of(
         &mut self,
         rows: &mut Staged<'_>,
         env: &mut Env<'_>,

@@ -43,6 +43,14 @@ pub fn generation_of(sealed: &[u8]) -> Result<(u64, u32, [u8; 8]), LogError> {
     Ok((u64::from_be_bytes(*epoch), u32::from_be_bytes(*number), *id))
 }
 
+/// What a later version of this program wrote is not read here yet. It is never overwritten.
+pub(super) fn check_version(plaintext: &[u8], known: u8) -> Result<(), LogError> {
+    match plaintext.first() {
+        Some(version) if *version > known => Err(LogError::NotYet),
+        _ => Ok(()),
+    }
+}
+
 /// Seals a plaintext; draws 16 bytes.
 pub(crate) fn seal(
     generation: &Generation,

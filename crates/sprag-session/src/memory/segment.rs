@@ -259,6 +259,7 @@ impl Segment {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, LogError> {
+        sealed::check_version(bytes, VERSION)?;
         let mut reader = Reader::new(bytes, VERSION, "segment")?;
         let count = reader.u32()? as usize;
         if count > MAX_ENTRIES {
@@ -392,8 +393,11 @@ pub(super) mod tests {
         let mut more = good.to_vec();
         more.push(0);
         assert_eq!(Segment::decode(&more), Err(LogError::Damaged));
-        // Another version; more entries than there may be; a state that is none; two entries in the wrong order.
-        for (at, byte) in [(0, 2), (1, 0xff), (good.len() - 13, 5), (9, b'z')] {
+        let mut later = good.to_vec();
+        later[0] = 2;
+        assert_eq!(Segment::decode(&later), Err(LogError::NotYet));
+        // No version; more entries than there may be; a state that is none; two entries in the wrong order.
+        for (at, byte) in [(0, 0), (1, 0xff), (good.len() - 13, 5), (9, b'z')] {
             let mut bad = good.to_vec();
             bad[at] = byte;
             assert_eq!(Segment::decode(&bad), Err(LogError::Damaged), "{at}");
