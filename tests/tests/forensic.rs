@@ -31,7 +31,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{SeedableRng, TryCryptoRng, TryRng};
 use sprag::memory::{EncryptedMemoryStore, Memory, Owner};
 use sprag::store::{BackendKind, Store};
-use sprag::{Argon2Params, Key, UpkeepSettings};
+use sprag::{Argon2Params, Key};
 use sprag_crypto::{SealKey, hkdf, hmac, labels, sha256};
 use sprag_keys::KeySlot;
 use sprag_ratchet::hazmat::MessageKey;
@@ -627,9 +627,7 @@ fn embedding_of_a_deleted_memory_is_nowhere_after_a_renewal(kind: BackendKind) {
     );
 
     world.restart(ann);
-    let mut settings = UpkeepSettings::default();
-    settings.renew_commits = 1;
-    let upkeep = world.client(ann).maintain_with(settings).unwrap();
+    let upkeep = world.client(ann).maintain().unwrap();
     assert!(upkeep.renewed);
     world.client(ann).close().unwrap();
     let counts = found(world.path(ann), &key, &embeddings);

@@ -12,7 +12,7 @@ use sprag_session::memory::{
     ERASE_MS, Entry, Head, LogError, NamesKey, RecordState, Segment, SegmentRef, Space, SpaceKind,
     Standing,
 };
-use sprag_session::{Event, Generation, StepError, Task};
+use sprag_session::{Event, Generation, StepError, Task, UpkeepSettings};
 use sprag_tests::archive::{Archive, id, space};
 
 fn refusals(archive: &Archive, at: usize) -> Vec<LogError> {
@@ -921,5 +921,35 @@ fn segment_that_a_device_of_ours_named_and_nobody_can_read_stops_no_other_device
             Some("of the other device"),
             "{at}"
         );
+    }
+}
+
+#[test]
+fn deletion_and_erase_make_the_next_upkeep_renew_the_store_of_every_device_that_hears_of_them() {
+    let mut archive = Archive::new(2, 24);
+    for record in ["deleted", "erased", "kept"] {
+        archive.write(0, record, "text");
+    }
+    archive.settle();
+    let wants = |archive: &mut Archive, at: usize| {
+        let settings = UpkeepSettings::default();
+        let upkept =
+            archive.desks[at].step(|device, rows, env| device.maintain(rows, env, &settings));
+        upkept.unwrap().renewal.is_some()
+    };
+    for at in 0..2 {
+        assert!(!wants(&mut archive, at), "{at}");
+    }
+    archive.delete(0, "deleted");
+    archive.settle();
+    for at in 0..2 {
+        assert!(wants(&mut archive, at), "{at}");
+        archive.maintain(at);
+        assert!(!wants(&mut archive, at), "{at}");
+    }
+    archive.erase(1, "erased");
+    archive.settle();
+    for at in 0..2 {
+        assert!(wants(&mut archive, at), "{at}");
     }
 }

@@ -125,15 +125,43 @@ impl Device {
         space: &Space,
         record: &RecordTag,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, StepError> {
+        let mut found = None;
+        let tags = std::slice::from_ref(record);
+        self.memory_index_of_each(rows, space, tags, &mut |_, bytes| found = Some(bytes))?;
+        Ok(found)
+    }
+
+    /// The same of several records; those of which nothing is kept are left out.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn memory_index_of_each(
+        &self,
+        rows: &dyn Rows,
+        space: &Space,
+        records: &[RecordTag],
+        visit: &mut dyn FnMut(&RecordTag, Zeroizing<Vec<u8>>),
+    ) -> Result<(), StepError> {
         let Some((row, _)) = self.find_space(rows, space)? else {
-            return Ok(None);
+            return Ok(());
         };
-        let mut bytes = Zeroizing::new(Vec::new());
-        rows.scan(&tables::index_row(row.number, record), &mut |_, value| {
-            bytes.extend_from_slice(value);
-            ControlFlow::Continue(())
-        })?;
-        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+        for record in records {
+            let first = tables::index_row(row.number, record);
+            let mut bytes = Zeroizing::new(Vec::new());
+            for number in 0..=u8::MAX {
+                let Some(chunk) = rows.get(&first.join(&[number]))? else {
+                    break;
+                };
+                bytes.extend_from_slice(&chunk);
+                if chunk.len() < MAX_ROW {
+                    break;
+                }
+            }
+            if !bytes.is_empty() {
+                visit(record, bytes);
+            }
+        }
+        Ok(())
     }
 
     /// Which record a tag names, and what the log says of it.

@@ -248,6 +248,9 @@ impl Device {
         if entry.state.is_erased() {
             forget_lost(rows, row.number, record)?;
             rows.put(tables::erase(row.number, record), Zeroizing::new(vec![1]));
+        }
+        if entry.state.is_erased() || entry.state == RecordState::Deleted {
+            // What the index said of it is not to stay on the disk for longer than until the next upkeep.
             upkeep::want_renewal(rows)?;
         }
         Ok(())

@@ -422,19 +422,18 @@ impl EncryptedMemoryStore {
         let space = &self.memories;
         let shelf = self.shelf(space)?;
         // As many as the exact order may need: the codes are within 0.01 or so.
-        let wide = limit.saturating_mul(4).saturating_add(24);
+        let wide = limit.saturating_mul(2).saturating_add(20);
         let tags = shelf.look(|index| index.candidates(embedding, wide));
         let shared = &self.client.shared;
-        let (_, mut scored) = shared.submit(Write::Durable, |step| {
-            let mut scored = Vec::with_capacity(tags.len());
-            for tag in tags {
-                // One that is gone meanwhile has no row.
-                if let Some(vector) = steps::vector(&step, space, &tag)? {
-                    scored.push((cosine(embedding, &vector), tag));
-                }
-            }
-            Ok(scored)
+        let (_, rows) = shared.submit(Write::Durable, |step| {
+            steps::index_rows(&step, space, &tags)
         })?;
+        let mut scored = Vec::with_capacity(rows.len());
+        for (tag, row) in &rows {
+            if let Some(vector) = steps::vector(row)? {
+                scored.push((cosine(embedding, &vector), *tag));
+            }
+        }
         scored.retain(|(score, _)| *score >= threshold);
         scored.sort_by(|(one, tag), (other, other_tag)| {
             other.total_cmp(one).then_with(|| tag.cmp(other_tag))

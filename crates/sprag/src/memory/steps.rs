@@ -205,16 +205,25 @@ pub(super) fn is_newest_of_any(
     Ok(found)
 }
 
-/// The embedding of a record, out of its row.
-pub(super) fn vector(
+/// What the index keeps of a record.
+pub(super) type IndexRow = (Tag, Zeroizing<Vec<u8>>);
+
+/// Reads the rows that the index keeps of these records. One that is gone meanwhile has none.
+pub(super) fn index_rows(
     step: &Step<'_, '_>,
     space: &Space,
-    tag: &Tag,
-) -> Result<Option<Zeroizing<Vec<f32>>>, Error> {
-    let Some(row) = step.device.memory_index_of(step.rows, space, tag)? else {
-        return Ok(None);
-    };
-    let row = super::row::Row::decode(&row)?;
+    tags: &[Tag],
+) -> Result<Vec<IndexRow>, Error> {
+    let mut found = Vec::with_capacity(tags.len());
+    let mut visit = |tag: &Tag, row| found.push((*tag, row));
+    step.device
+        .memory_index_of_each(step.rows, space, tags, &mut visit)?;
+    Ok(found)
+}
+
+/// The embedding in a row of the index.
+pub(super) fn vector(row: &[u8]) -> Result<Option<Zeroizing<Vec<f32>>>, Error> {
+    let row = super::row::Row::decode(row)?;
     let vector = sprag_search::decode_vector(&row.vector).map_err(|_| Fault::Damaged)?;
     Ok(vector.map(Zeroizing::new))
 }
