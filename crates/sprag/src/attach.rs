@@ -13,32 +13,15 @@ pub use descriptor::{Attachment, MAX_ATTACHMENT};
 pub use open::{AttachmentParts, OpenedAttachment};
 
 use crate::Error;
+use crate::aside::aside;
 #[cfg(not(target_family = "wasm"))]
 use crate::client::Client;
 use crate::client::Write as When;
-use crate::notifier::Notifier;
 use crate::pending::Pending;
 use crate::start::Start;
-#[cfg(not(target_family = "wasm"))]
-use crate::sys;
 
-/// What takes as long as a reader or writer takes runs on a thread of its own; where there are none, at once.
-fn aside<T: Send + 'static>(
-    notifier: Notifier,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Pending<T> {
-    #[cfg(target_family = "wasm")]
-    return Pending::ready(notifier, work());
-    #[cfg(not(target_family = "wasm"))]
-    {
-        let (completer, pending) = Pending::new(notifier.clone());
-        if sys::spawn("sprag attachment", move || completer.complete(work())) {
-            pending
-        } else {
-            Pending::ready(notifier, Err(Error::internal("the system gives no thread")))
-        }
-    }
-}
+/// Of the threads that read and write.
+const NAME: &str = "sprag attachment";
 
 impl Start<'_> {
     /// See [`Client::attach`]. It reads on a thread of its own.
@@ -54,7 +37,7 @@ impl Start<'_> {
         }
         let (client, mut from) = (self.0.clone(), from);
         let (media_type, file_name) = (media_type.to_owned(), file_name.to_owned());
-        aside(notifier, move || {
+        aside(NAME, notifier, move || {
             make::attach(&client, &mut from, &media_type, &file_name)
         })
     }
@@ -70,7 +53,7 @@ impl Start<'_> {
             return Pending::ready(notifier, Err(Error::forked()));
         }
         let (client, attachment, mut to) = (self.0.clone(), attachment.clone(), to);
-        aside(notifier, move || {
+        aside(NAME, notifier, move || {
             let opened = open::open(&client, &attachment, &mut to)?;
             Ok((opened, to))
         })
@@ -88,7 +71,9 @@ impl Start<'_> {
             return Pending::ready(notifier, Err(Error::forked()));
         }
         let (client, attachment, path) = (self.0.clone(), attachment.clone(), path.into());
-        aside(notifier, move || save::save(&client, &attachment, &path))
+        aside(NAME, notifier, move || {
+            save::save(&client, &attachment, &path)
+        })
     }
 
     /// See [`Client::attachment_parts`].

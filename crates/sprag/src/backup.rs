@@ -12,6 +12,7 @@ use sprag_store::MemoryRows;
 use sprag_store::{Rows, Store};
 use sprag_wire::DeviceId;
 
+use crate::aside::aside;
 use crate::client::{Client, Write, commit};
 use crate::notifier::Notifier;
 use crate::pending::Pending;
@@ -123,23 +124,8 @@ fn open_record(backup: &[u8], key: &Key) -> Result<BackupRecord, Error> {
     Ok(BackupRecord::decode(&sealed::open(backup, key)?)?)
 }
 
-/// Does something slow on a thread of its own; where there are none, at once.
-fn aside<T: Send + 'static>(
-    notifier: Notifier,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Pending<T> {
-    #[cfg(target_family = "wasm")]
-    return Pending::ready(notifier, work());
-    #[cfg(not(target_family = "wasm"))]
-    {
-        let (completer, pending) = Pending::new(notifier.clone());
-        if sys::spawn("sprag backup", move || completer.complete(work())) {
-            pending
-        } else {
-            Pending::ready(notifier, Err(Error::internal("the system gives no thread")))
-        }
-    }
-}
+/// Of the threads that seal and open.
+const NAME: &str = "sprag backup";
 
 impl Start<'_> {
     /// See [`Client::new_recovery_key`].
@@ -165,7 +151,7 @@ impl Start<'_> {
             });
             let client = self.0.clone();
             // A passphrase takes its time: nobody else waits for it.
-            aside(self.0.shared.notifier.clone(), move || {
+            aside(NAME, self.0.shared.notifier.clone(), move || {
                 let sealed = sealed::seal(&record.wait()?, &keys, &mut sys::rng())?;
                 // Lost, it is said once more that a new one is due.
                 let _ = client.shared.submit(Write::Lazy, |step| {
@@ -181,7 +167,7 @@ impl Client {
     /// See [`Client::verify_backup`].
     pub fn start_verify_backup(backup: &[u8], key: &Key) -> Pending<BackupSummary> {
         let (backup, key) = (backup.to_vec(), key.clone());
-        aside(Notifier::new(), move || {
+        aside(NAME, Notifier::new(), move || {
             Ok(BackupSummary::of(&open_record(&backup, &key)?))
         })
     }
@@ -297,7 +283,7 @@ impl Client {
     ) -> Pending<Self> {
         let directory = directory.as_ref().to_path_buf();
         let (backup, opener, how) = (backup.to_vec(), opener.clone(), how.clone());
-        aside(Notifier::new(), move || {
+        aside(NAME, Notifier::new(), move || {
             let record = how.checked(open_record(&backup, &opener)?)?;
             let empty = MemoryRows::new();
             let (device, first) = surroundings.restore(&empty, &record, &how.replace)?;

@@ -42,6 +42,7 @@
 //!   ([`Client::with_store`]); blocking verbs do not exist on wasm.
 #![forbid(unsafe_code)]
 
+mod aside;
 #[cfg(feature = "attachments")]
 mod attach;
 mod backup;
