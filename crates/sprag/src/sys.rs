@@ -133,6 +133,15 @@ pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
         .is_ok()
 }
 
+/// Does something on another thread, and waits for it. `None`: there is no thread, or it panicked.
+#[cfg(all(feature = "s3", not(target_family = "wasm")))]
+pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, work);
+        thread.ok()?.join().ok()
+    })
+}
+
 /// The number of this process: another one in a forked child.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn process() -> u32 {

@@ -19,12 +19,14 @@ use object_store::client::{
 };
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig};
+use tokio::runtime::{Builder, Handle, Runtime};
 use ureq::Agent;
 use ureq::http::{Method, Request, Response};
 use zeroize::Zeroizing;
 
 use super::http::agent;
 use super::{BackendError, MAX_BLOB, MemoryBackend, StoredBlob, is_blob_name};
+use crate::sys;
 
 /// Names in one page of a list.
 const PAGE: usize = 1_000;
@@ -98,7 +100,34 @@ impl S3Options {
 pub struct S3Backend {
     store: Arc<dyn ObjectStore>,
     prefix: String,
-    runtime: Arc<tokio::runtime::Runtime>,
+    driver: Arc<Driver>,
+}
+
+/// Drives requests on the thread of whoever waits for them, also within a runtime of the application.
+struct Driver(Option<Runtime>);
+
+impl Driver {
+    fn block_on<T: Send>(
+        &self,
+        request: impl Future<Output = Result<T, BackendError>> + Send,
+    ) -> Result<T, BackendError> {
+        let runtime = self.0.as_ref().ok_or(BackendError::Unavailable(None))?;
+        let drive = || runtime.block_on(request);
+        if Handle::try_current().is_err() {
+            return drive();
+        }
+        // A thread that is within a runtime cannot drive a second one.
+        sys::aside(drive).unwrap_or(Err(BackendError::Unavailable(None)))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Otherwise it waits for threads that it has not got, which is forbidden within a runtime.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl fmt::Debug for S3Backend {
@@ -118,15 +147,14 @@ impl S3Backend {
     }
 
     fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self, BackendError> {
-        // Drives requests on the thread of whoever waits for them; there is no thread of its own.
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let runtime = Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(BackendError::unavailable)?;
         Ok(Self {
             store,
             prefix: prefix.to_owned(),
-            runtime: Arc::new(runtime),
+            driver: Arc::new(Driver(Some(runtime))),
         })
     }
 
@@ -189,12 +217,13 @@ impl MemoryBackend for S3Backend {
         let path = self.path(name)?;
         let payload = PutPayload::from(bytes.to_vec());
         let put = self.store.put(&path, payload);
-        self.runtime.block_on(put).map(drop).map_err(failed)
+        self.driver
+            .block_on(async { put.await.map(drop).map_err(failed) })
     }
 
     fn get(&self, name: &str) -> Result<Option<Vec<u8>>, BackendError> {
         let path = self.path(name)?;
-        self.runtime.block_on(async {
+        self.driver.block_on(async {
             let found = match self.store.get(&path).await {
                 Err(object_store::Error::NotFound { .. }) => return Ok(None),
                 found => found.map_err(failed)?,
@@ -225,7 +254,7 @@ impl MemoryBackend for S3Backend {
             })
             .take(PAGE)
             .try_collect::<Vec<_>>();
-        let mut page = self.runtime.block_on(page).map_err(failed)?;
+        let mut page = self.driver.block_on(async { page.await.map_err(failed) })?;
         // S3 lists in this order; what only resembles it may not.
         page.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(page)
@@ -233,10 +262,12 @@ impl MemoryBackend for S3Backend {
 
     fn delete(&self, name: &str) -> Result<(), BackendError> {
         let path = self.path(name)?;
-        match self.runtime.block_on(self.store.delete(&path)) {
-            Err(object_store::Error::NotFound { .. }) => Ok(()),
-            deleted => deleted.map_err(failed),
-        }
+        self.driver.block_on(async {
+            match self.store.delete(&path).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(()),
+                deleted => deleted.map_err(failed),
+            }
+        })
     }
 }
 
@@ -378,6 +409,16 @@ mod tests {
             let backend = S3Backend::over(Arc::new(InMemory::new()), prefix).unwrap();
             conformance::check(&backend);
         }
+    }
+
+    #[test]
+    fn bucket_is_used_and_let_go_within_a_runtime_of_the_application() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let backend = S3Backend::over(Arc::new(InMemory::new()), "").unwrap();
+            conformance::check(&backend);
+            drop(backend);
+        });
     }
 
     #[test]
