@@ -3,14 +3,10 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What a write that died left behind goes when it is this old.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
-
-/// Distinguishes what this process writes at one time.
-static WRITES: AtomicU64 = AtomicU64::new(0);
 
 /// Makes a folder for its owner alone, unless there is one, and gives its path without links.
 pub(crate) fn make_root(path: &Path) -> io::Result<PathBuf> {
@@ -66,8 +62,11 @@ pub(crate) fn write(root: &Path, folder: &str, name: &str, bytes: &[u8]) -> io::
             real_folder(root, folder)?.ok_or_else(behind_a_link)?
         }
     };
-    let number = WRITES.fetch_add(1, Ordering::Relaxed);
-    let aside = folder.join(format!(".{}-{number}.tmp", std::process::id()));
+    // Random: processes of several machines and containers may have one number, and so may one that died.
+    let mut random = [0; 16];
+    rand_core::Rng::fill_bytes(&mut super::rng(), &mut random);
+    let random = u128::from_be_bytes(random);
+    let aside = folder.join(format!(".{random:032x}.tmp"));
     let written = write_new(&aside, bytes).and_then(|()| fs::rename(&aside, folder.join(name)));
     if written.is_err() {
         let _ = fs::remove_file(&aside);

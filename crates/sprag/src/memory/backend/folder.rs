@@ -165,6 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_dead_process_of_our_number_left_stands_in_nobodys_way() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = FolderBackend::open(place.path()).unwrap();
+        let (name, bytes) = conformance::blob(1);
+        let shard = place.path().join(&name[..2]);
+        fs::create_dir(&shard).unwrap();
+        for number in 0..1_000 {
+            let left = format!(".{}-{number}.tmp", std::process::id());
+            fs::write(shard.join(left), b"half").unwrap();
+        }
+        folder.put(&name, &bytes).unwrap();
+        assert_eq!(folder.get(&name).unwrap(), Some(bytes));
+        assert_eq!(fs::read_dir(&shard).unwrap().count(), 1_001);
+    }
+
+    #[test]
     fn names_that_are_none_lead_nowhere() {
         let place = tempfile::tempdir().unwrap();
         let folder = FolderBackend::open(place.path().join("blobs")).unwrap();
