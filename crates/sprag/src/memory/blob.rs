@@ -35,26 +35,22 @@ pub(crate) struct SealedRecord {
 
 /// What a memory is inside of its blob.
 pub(crate) fn encode_memory(memory: &Memory) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    memory.check()?;
+    memory.check_fields()?;
     let embedding = memory.embedding.as_deref().unwrap_or_default();
     encode(embedding, &WithoutEmbedding(memory))
 }
 
 /// What a chat is inside of its blob.
 pub(crate) fn encode_chat(chat: &Chat) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    chat.check()?;
+    chat.check_fields()?;
     encode(&[], chat)
 }
 
 fn encode(embedding: &[f32], json: &impl serde::Serialize) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    let mut length = Count(5 + 4 * embedding.len());
     // Measured first, so that the text is never moved, which would leave a copy behind.
-    serde_json::to_writer(&mut length, json).map_err(|_| InvalidRecord::Json)?;
-    if length.0 > MAX_RECORD {
-        return Err(InvalidRecord::Size.into());
-    }
+    let length = measure(embedding, json)?;
     let count = u32::try_from(embedding.len()).map_err(|_| InvalidRecord::Dimensions)?;
-    let mut plaintext = Zeroizing::new(Vec::with_capacity(length.0));
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(length));
     plaintext.push(SCHEMA);
     plaintext.extend_from_slice(&count.to_be_bytes());
     for number in embedding {
@@ -62,6 +58,19 @@ fn encode(embedding: &[f32], json: &impl serde::Serialize) -> Result<Zeroizing<V
     }
     serde_json::to_writer(&mut *plaintext, json).map_err(|_| InvalidRecord::Json)?;
     Ok(plaintext)
+}
+
+/// How long a record will be, if it is not too long.
+pub(super) fn measure(
+    embedding: &[f32],
+    json: &impl serde::Serialize,
+) -> Result<usize, InvalidRecord> {
+    let mut length = Count(5 + 4 * embedding.len());
+    serde_json::to_writer(&mut length, json).map_err(|_| InvalidRecord::Json)?;
+    match length.0 {
+        length if length > MAX_RECORD => Err(InvalidRecord::Size),
+        length => Ok(length),
+    }
 }
 
 struct Count(usize);
@@ -85,7 +94,7 @@ pub(crate) fn decode_memory(plaintext: &[u8]) -> Result<Memory, Fault> {
         return Err(Fault::Damaged);
     }
     memory.embedding = embedding;
-    memory.check().map_err(|_| Fault::Damaged)?;
+    memory.check_fields().map_err(|_| Fault::Damaged)?;
     Ok(memory)
 }
 
@@ -95,7 +104,7 @@ pub(crate) fn decode_chat(plaintext: &[u8]) -> Result<Chat, Fault> {
         return Err(Fault::Damaged);
     };
     let chat: Chat = serde_json::from_slice(json).map_err(|_| Fault::Damaged)?;
-    chat.check().map_err(|_| Fault::Damaged)?;
+    chat.check_fields().map_err(|_| Fault::Damaged)?;
     Ok(chat)
 }
 

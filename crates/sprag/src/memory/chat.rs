@@ -7,6 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::ZeroizeOnDrop;
 
+use super::blob::measure;
 use super::record::{check_extra, check_id, is_name, value};
 use super::{InvalidRecord, Json, MAX_TITLE, Provenance};
 
@@ -119,8 +120,14 @@ impl Chat {
     /// Whether it can be stored.
     ///
     /// # Errors
-    /// What is out of range.
+    /// What is out of range, all fields together included.
     pub fn check(&self) -> Result<(), InvalidRecord> {
+        self.check_fields()?;
+        measure(&[], self).map(drop)
+    }
+
+    /// Each field for itself.
+    pub(super) fn check_fields(&self) -> Result<(), InvalidRecord> {
         if !self.id.is_empty() {
             check_id(&self.id)?;
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use zeroize::ZeroizeOnDrop;
 
+use super::blob::measure;
 use super::{InvalidRecord, Json};
 
 /// The longest content of a memory, in bytes: 1 MiB.
@@ -156,8 +157,15 @@ impl Memory {
     /// Whether it can be stored.
     ///
     /// # Errors
-    /// What is out of range.
+    /// What is out of range, all fields together included.
     pub fn check(&self) -> Result<(), InvalidRecord> {
+        self.check_fields()?;
+        let embedding = self.embedding.as_deref().unwrap_or_default();
+        measure(embedding, &WithoutEmbedding(self)).map(drop)
+    }
+
+    /// Each field for itself.
+    pub(super) fn check_fields(&self) -> Result<(), InvalidRecord> {
         if !self.id.is_empty() {
             check_id(&self.id)?;
         }

@@ -168,6 +168,11 @@ fn damaged_export_changes_nothing() {
         }
     }
     let head = r#"{"_sprag_export":1,"memories":["#;
+    let long = "x".repeat(crate::memory::MAX_RECORD);
+    let too_long =
+        format!(r#"{head}{{"id":"fine"}},{{"id":"long","metadata":"{long}"}}],"chats":[]}}"#);
+    let refused = import(&other, &too_long, OnConflict::Replace);
+    assert_eq!(code(refused), "bad_record");
     for (wrong, told) in [
         (format!("{text}x"), "export_damaged"),
         ("[]".to_owned(), "export_damaged"),
