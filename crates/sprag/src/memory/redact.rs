@@ -35,7 +35,7 @@ impl std::fmt::Debug for Redacted {
     }
 }
 
-/// Takes out of a text what should not be kept. It is given titles, contents, tags and every string in metadata and further
+/// Takes out of a text what should not be kept. It is given titles, contents, tags, names of who speaks, and every string in metadata and further
 /// fields, one by one; names of fields and roles are left alone. An embedding is made by the application, before: who redacts makes it
 /// of the redacted text.
 pub trait Redactor: Send + Sync + 'static {
@@ -123,6 +123,9 @@ impl Tally {
         self.text(redactor, &mut chat.title);
         for message in &mut chat.messages {
             self.text(redactor, &mut message.content);
+            if let Some(name) = &mut message.name {
+                self.text(redactor, name);
+            }
             self.fields(redactor, &mut message.extra);
         }
         if let Some(metadata) = &mut chat.metadata {
@@ -177,7 +180,8 @@ mod tests {
 
     #[test]
     fn secrets_go_from_every_text_of_a_chat() {
-        let mut chat = Chat::new(vec![ChatMessage::new("user", "hunter2")]).title("hunter2");
+        let mut chat =
+            Chat::new(vec![ChatMessage::new("user", "hunter2").name("hunter2")]).title("hunter2");
         let parts = Json::parse(r#"[{"text":"hunter2"}]"#).unwrap();
         chat.messages[0].extra = vec![("parts".to_owned(), parts.clone())];
         chat.metadata = Some(parts.clone());
@@ -185,7 +189,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.chat(&blot, &mut chat);
         assert!(!chat.to_json().contains("hunter2"));
-        assert_eq!(tally.counts(), [("password".to_owned(), 5)]);
+        assert_eq!(tally.counts(), [("password".to_owned(), 6)]);
     }
 
     #[test]
