@@ -230,3 +230,47 @@ fn write_that_lost_can_be_read_until_it_is_forgotten() {
     assert_eq!(stores[loser].sweep(LEAST_GRACE).unwrap(), 1);
     assert_eq!(stores[loser].get_memory("a").unwrap().content, won);
 }
+
+/// A place that answers nothing, and counts who asks.
+#[derive(Clone, Default)]
+struct Silent(Arc<Mutex<usize>>);
+
+impl MemoryBackend for Silent {
+    fn put(&self, _: &str, _: &[u8]) -> Result<(), BackendError> {
+        Err(BackendError::Unavailable(None))
+    }
+
+    fn get(&self, _: &str) -> Result<Option<Vec<u8>>, BackendError> {
+        *self.0.lock().unwrap() += 1;
+        Err(BackendError::Unavailable(None))
+    }
+
+    fn list(&self, _: Option<&str>) -> Result<Vec<StoredBlob>, BackendError> {
+        Err(BackendError::Unavailable(None))
+    }
+
+    fn delete(&self, _: &str) -> Result<(), BackendError> {
+        Err(BackendError::Unavailable(None))
+    }
+}
+
+#[test]
+fn place_that_does_not_answer_is_asked_once_by_a_list_and_not_for_every_record() {
+    let mut world = World::new(23);
+    let devices = world.join_with_devices("ann", 2);
+    let one = over(&world, devices[0], Place::default());
+    let silent = Silent::default();
+    let two = over(&world, devices[1], silent.clone());
+    for number in 0..20 {
+        one.store_memory(&Memory::new("x").id(format!("m{number}")))
+            .unwrap();
+    }
+    // The other device hears of them without its place.
+    let without = EncryptedMemoryStore::new(world.client(devices[1]), &Owner::new("ann")).unwrap();
+    exchange(&mut world, &[one, without]);
+    let asked = || std::mem::take(&mut *silent.0.lock().unwrap());
+    assert!(two.list(&ListQuery::new()).unwrap().items.is_empty());
+    assert_eq!(asked(), 1);
+    assert_eq!(two.refresh().unwrap().behind, 20);
+    assert_eq!(asked(), 1);
+}
