@@ -11,7 +11,7 @@ use crate::sys;
 
 /// The most memories that one answer holds.
 pub(crate) const MAX_FOUND: usize = 100;
-/// The most content of one memory that an answer with many holds, in characters.
+/// The most content of one memory that an answer with many holds, in characters; metadata of more bytes are left out.
 pub(crate) const EXCERPT: usize = 4_000;
 /// The most bytes of content in one answer with many; `more` then asks for the rest.
 pub(crate) const MAX_LISTED: usize = 2 << 20;
@@ -189,7 +189,7 @@ pub(crate) struct Found {
     pub(crate) agent: Option<String>,
     /// How similar it is, of a search: 1 is the same direction.
     pub(crate) score: Option<f32>,
-    /// The content is an excerpt.
+    /// The content is an excerpt, or metadata are left out.
     pub(crate) cut: bool,
     /// Why there is no content: a code.
     pub(crate) unreadable: Option<String>,

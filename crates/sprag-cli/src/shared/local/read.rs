@@ -2,7 +2,7 @@
 
 use std::process;
 
-use sprag::memory::{EncryptedMemoryStore, ListQuery, Listed, Memory, SearchHit};
+use sprag::memory::{EncryptedMemoryStore, Json, ListQuery, Listed, Memory, SearchHit};
 
 use super::super::call::{
     Answer, Counted, EXCERPT, Fault, Filter, Found, MAX_FOUND, MAX_LISTED, Query, Whose,
@@ -99,7 +99,7 @@ impl Local {
         match store.get_memory(&known.id) {
             Ok(mut memory) => {
                 hide(&mut memory);
-                let cut = cut(&mut memory.content);
+                let cut = cut(&mut memory);
                 Ok(Some(Found {
                     cut,
                     ..found(memory)
@@ -210,16 +210,19 @@ fn hide(memory: &mut Memory) {
     memory.extra.retain(|(name, _)| name != UPDATES_FIELD);
 }
 
-/// Cuts a content to an excerpt. Says whether it did.
-fn cut(content: &mut String) -> bool {
-    let end = content.char_indices().nth(EXCERPT).map(|(at, _)| at);
-    match end {
-        Some(end) => {
-            content.truncate(end);
-            true
-        }
-        None => false,
+/// Cuts a memory to an excerpt: nothing in an answer with many is longer. Says whether it did.
+fn cut(memory: &mut Memory) -> bool {
+    let mut is_cut = false;
+    let content = &mut memory.content;
+    if let Some((end, _)) = content.char_indices().nth(EXCERPT) {
+        content.truncate(end);
+        is_cut = true;
     }
+    let is_long = |json: &mut Json| json.as_str().len() > EXCERPT;
+    is_cut |= memory.metadata.take_if(is_long).is_some();
+    // Nobody shows them.
+    memory.extra.clear();
+    is_cut
 }
 
 fn is_wanted(filter: &Filter, tags: &[String], at: u64) -> bool {
