@@ -205,3 +205,78 @@ fn a_store_that_somebody_has_open_is_told_with_its_process() {
     house.close().unwrap();
     world.door.open().unwrap().close().unwrap();
 }
+
+#[test]
+fn secrets_are_known_by_the_names_of_their_fields_too() {
+    let world = World::new();
+    let with = |json: &str| Some(Json::parse(json).unwrap());
+    let mut memory = Memory::new("how to get in");
+    memory.metadata =
+        with(r#"{"password":"tulip-bulb","login":{"client_secret":"Hx9-kettle-moss"},"n":1.10}"#);
+    let call = Call::Store {
+        whose: whose(),
+        memory: Box::new(memory),
+        redact: true,
+    };
+    let Answer::Written { redacted, .. } = world.ask(1, &call).unwrap() else {
+        panic!("another answer");
+    };
+    assert_eq!(redacted.iter().map(|(_, count)| count).sum::<u64>(), 2);
+    let change = Call::Update {
+        whose: whose(),
+        id: CallId(2).digits(),
+        change: Box::new(Change {
+            metadata: with(r#"{"passphrase":"tulip-bulb"}"#),
+            ..Change::default()
+        }),
+        redact: true,
+    };
+    world.ask(2, &store("to be changed")).unwrap();
+    world.ask(3, &change).unwrap();
+    for id in [1, 2] {
+        let get = Call::Get {
+            whose: whose(),
+            id: CallId(id).digits(),
+        };
+        let Answer::Memory(found) = world.ask(9, &get).unwrap() else {
+            panic!("another answer");
+        };
+        let metadata = found.memory.metadata.clone().unwrap();
+        assert!(!metadata.as_str().contains("tulip") && !metadata.as_str().contains("Hx9"));
+        assert!(metadata.as_str().contains("[redacted:"));
+    }
+}
+
+#[test]
+fn an_answer_with_many_has_excerpts_of_whatever_is_long() {
+    let world = World::new();
+    let mut memory = Memory::new("x".repeat(10_000));
+    memory.metadata = Some(Json::string(&"y".repeat(10_000)));
+    memory.extra = vec![("more".to_owned(), Json::string(&"z".repeat(10_000)))];
+    let call = Call::Store {
+        whose: whose(),
+        memory: Box::new(memory),
+        redact: false,
+    };
+    world.ask(1, &call).unwrap();
+    let list = Call::List {
+        whose: whose(),
+        filter: Filter::default(),
+        limit: 1,
+        after: None,
+    };
+    let Answer::Memories { found, .. } = world.ask(2, &list).unwrap() else {
+        panic!("another answer");
+    };
+    assert!(found[0].cut);
+    assert!(found[0].memory.to_json().len() < 5_000);
+    // All of it is given of one.
+    let get = Call::Get {
+        whose: whose(),
+        id: CallId(1).digits(),
+    };
+    let Answer::Memory(found) = world.ask(3, &get).unwrap() else {
+        panic!("another answer");
+    };
+    assert!(!found.cut && found.memory.to_json().len() > 30_000);
+}
