@@ -175,6 +175,7 @@ impl Voice {
             Json::parse(&json).map_err(|error| Fault::bad_input(error.to_string()))
         });
         let metadata = metadata.transpose()?;
+        let embedding = vector(store.embedding)?;
         let whose = self.whose.clone();
         if let Some(id) = store.id {
             let change = Box::new(Change {
@@ -182,7 +183,7 @@ impl Voice {
                 title: store.title,
                 tags: store.tags,
                 metadata,
-                embedding: store.embedding,
+                embedding,
             });
             return Ok(Call::Update {
                 whose,
@@ -199,7 +200,7 @@ impl Voice {
             .title(store.title.unwrap_or_default())
             .tags(store.tags.unwrap_or_default());
         memory.metadata = metadata;
-        memory.embedding = store.embedding;
+        memory.embedding = embedding;
         Ok(Call::Store {
             whose,
             memory: Box::new(memory),
@@ -208,7 +209,7 @@ impl Voice {
     }
 
     fn search(&self, search: Search) -> Result<Call, Fault> {
-        let (query, usual) = match (search.query, search.embedding) {
+        let (query, usual) = match (search.query, vector(search.embedding)?) {
             (Some(text), None) => (Query::Text(text), LexicalEmbedder::THRESHOLD),
             (None, Some(embedding)) => (Query::Embedding(embedding), THRESHOLD),
             _ => {
@@ -256,6 +257,14 @@ fn read<T: DeserializeOwned>(arguments: Map<String, Value>) -> Result<T, Fault> 
     // What serde says of an argument names fields and types; of values only those that are out of place.
     serde_json::from_value(Value::Object(arguments))
         .map_err(|error| Fault::bad_input(format!("the arguments are not right: {error}")))
+}
+
+/// An embedding that can be one. (Of a number beyond `f32` JSON would make nothing on its way to another process.)
+fn vector(embedding: Option<Vec<f32>>) -> Result<Option<Vec<f32>>, Fault> {
+    let mut memory = Memory::default();
+    memory.embedding = embedding;
+    memory.check().map_err(sprag::Error::from)?;
+    Ok(memory.embedding.take())
 }
 
 fn limit(wanted: Option<usize>, usual: usize) -> Result<usize, Fault> {
@@ -353,4 +362,43 @@ fn memory(found: &Found) -> Value {
         put("metadata", metadata);
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody to ask.
+    struct Nobody;
+
+    impl Recall for Nobody {
+        fn call(&self, _: CallId, _: &Call) -> Result<Answer, Fault> {
+            panic!("asked")
+        }
+    }
+
+    #[test]
+    fn vector_that_is_none_is_refused_before_anybody_is_asked() {
+        let voice = Voice {
+            recall: Arc::new(Nobody),
+            whose: Whose {
+                user: None,
+                agent: None,
+            },
+            redact: true,
+        };
+        // A number beyond f32 among them: on its way to another process JSON would make nothing of it.
+        for embedding in [json!([1e39]), json!([1.0, -1e300]), json!([]), json!([0])] {
+            for (tool, mut arguments) in [
+                (Tool::Store, json!({ "content": "x" })),
+                (Tool::Store, json!({ "id": "x" })),
+                (Tool::Search, json!({})),
+            ] {
+                arguments["embedding"] = embedding.clone();
+                let arguments = arguments.as_object().unwrap().clone();
+                let refused = voice.call(tool, arguments).unwrap_err();
+                assert_eq!(refused.code, "bad_record", "{embedding}");
+            }
+        }
+    }
 }
