@@ -207,7 +207,8 @@ impl Drop for Shared {
 
 impl Recall for Shared {
     fn call(&self, id: CallId, call: &Call) -> Result<Answer, Fault> {
-        let until = Instant::now() + self.0.patience;
+        let mut until = Instant::now() + self.0.patience;
+        let mut again = false;
         loop {
             let role = self.0.attach(until)?;
             if let Some(answer) = role.call(id, call) {
@@ -215,7 +216,12 @@ impl Recall for Shared {
             }
             self.0.detach(&role);
             if Instant::now() > until {
-                return Err(unanswered(None));
+                // However long the one that is over took: the next one is asked.
+                if again {
+                    return Err(unanswered(None));
+                }
+                again = true;
+                until = Instant::now() + self.0.patience;
             }
         }
     }

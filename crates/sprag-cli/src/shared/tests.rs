@@ -297,6 +297,27 @@ fn a_call_under_way_when_its_host_ends_is_answered_and_later_ones_go_to_the_next
 
 /// Hosts end all the time, and new processes come.
 #[test]
+fn a_call_that_outlasted_all_patience_when_its_host_died_is_made_again() {
+    let world = World::new();
+    let guest = world.process_with(world.disk.clone(), Trust::kernel(), Duration::ZERO);
+    world.disk.with(|disk| disk.locked = true);
+    let listener = world.place().bind().unwrap();
+    let disk = world.disk.clone();
+    let host = thread::spawn(move || {
+        let key = disk.with(|disk| disk.key.clone());
+        let stream = listener.accept().unwrap().0;
+        let mut line = hello::as_host(stream, || Ok(key), Trust::kernel()).unwrap();
+        line.hear().unwrap().unwrap();
+        // It dies, and does not answer.
+        disk.with(|disk| disk.locked = false);
+    });
+    guest.call(CallId::draw(), &store("x")).unwrap();
+    host.join().unwrap();
+    assert!(is_host(&guest));
+    assert_eq!(world.disk.stored(), 1);
+}
+
+#[test]
 fn what_many_store_while_hosts_come_and_go_is_there_once_each() {
     let world = World::new();
     let done = AtomicBool::new(false);
