@@ -82,8 +82,7 @@ impl Archive {
         for desk in &mut archive.desks {
             desk.step(|device, rows, _| {
                 device.set_account_root(rows, &[1; 32])?;
-                device.add_generation(rows, 1, 1, &[2; 32]);
-                Ok::<_, StepError>(())
+                device.add_generation(rows, 1, 1, &[2; 32])
             })
             .unwrap();
         }
@@ -111,7 +110,7 @@ impl Archive {
         self.desks[to]
             .step(|device, rows, _| {
                 for one in &generations {
-                    device.add_generation(rows, one.epoch, one.number, &one.key);
+                    device.add_generation(rows, one.epoch, one.number, &one.key)?;
                 }
                 Ok::<_, StepError>(())
             })

@@ -893,7 +893,9 @@ fn party(value: &Value) -> Outcome<Party> {
                 let key = unhex(key.as_str().unwrap_or_default())?;
                 let key = key.try_into().map_err(|_| "generation key")?;
                 let epoch = epoch.as_u64().ok_or("no epoch")?;
-                device.add_generation(&mut staged, epoch, u32_of(number)?, &key);
+                device
+                    .add_generation(&mut staged, epoch, u32_of(number)?, &key)
+                    .map_err(|error| error.to_string())?;
             }
             _ => return Err("no generation".into()),
         }

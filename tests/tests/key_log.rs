@@ -953,3 +953,36 @@ fn deletion_and_erase_make_the_next_upkeep_renew_the_store_of_every_device_that_
         assert!(wants(&mut archive, at), "{at}");
     }
 }
+
+#[test]
+fn generation_that_was_given_up_does_not_come_back_with_a_share_that_was_late() {
+    let mut archive = Archive::new(2, 31);
+    archive.write(0, "a", "secret");
+    archive.settle();
+    let key = key_of(&archive.entry(0, "a").unwrap());
+    let desk = &archive.desks[1];
+    let late = desk.device.generations(&desk.rows).unwrap();
+    archive.erase(0, "a");
+    archive.work(0);
+    archive.maintain(0);
+    archive.share(0, 1);
+    for _ in 0..3 {
+        archive.settle();
+        for at in 0..2 {
+            archive.maintain(at);
+        }
+    }
+    archive.settle();
+    assert_eq!(archive.standing(0, "a"), Standing::Erased);
+    archive.desks[0]
+        .step(|device, rows, _| {
+            for one in &late {
+                device.add_generation(rows, one.epoch, one.number, &one.key)?;
+            }
+            Ok::<_, StepError>(())
+        })
+        .unwrap();
+    let desk = &archive.desks[0];
+    let held = desk.device.generations(&desk.rows).unwrap();
+    assert!(!keys_found(&archive, &held).contains(&key));
+}

@@ -380,7 +380,7 @@ impl Device {
             key: [0; 32],
         };
         env.rng.fill_bytes(&mut generation.key);
-        self.add_generation(rows, epoch, number, &generation.key);
+        self.add_generation(rows, epoch, number, &generation.key)?;
         for entry in self.other_own_devices(rows)? {
             // A new device gets all of them at once.
             if Link::load(rows, entry.device())?.is_some_and(|link| !link.posted) {
@@ -414,7 +414,7 @@ impl Device {
         env.rng.fill_bytes(key.as_mut_slice());
         self.set_account_root(rows, &root)?;
         if self.generations(rows)?.is_empty() {
-            self.add_generation(rows, newest.epoch(), 1, &key);
+            self.add_generation(rows, newest.epoch(), 1, &key)?;
         }
         Ok(())
     }

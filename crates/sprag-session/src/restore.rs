@@ -155,7 +155,7 @@ impl Device {
             self.set_account_root(rows, root)?;
         }
         for generation in &record.generations {
-            self.add_generation(rows, generation.epoch, generation.number, &generation.key);
+            self.add_generation(rows, generation.epoch, generation.number, &generation.key)?;
         }
         for contact in &record.contacts {
             trust::save(rows, contact, &record.user);

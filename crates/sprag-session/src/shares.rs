@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::codec::{Reader, Writer};
 use crate::error::StepError;
 use crate::own::Device;
-use crate::{newcomer, tables};
+use crate::{memory, newcomer, tables};
 
 /// Keys that one generation number may have: more than holders that made it at once.
 pub const KEYS_OF_GENERATION: usize = 8;
@@ -177,8 +177,21 @@ impl Device {
             .find(|one| Some((one.epoch, one.number)) == newest))
     }
 
-    /// Adds a generation that this device made, or was given.
-    pub fn add_generation(&self, rows: &mut Staged<'_>, epoch: u64, number: u32, key: &[u8; 32]) {
+    /// Adds a generation that this device made, or was given. One that it gave up stays given up: others are told that it
+    /// holds nothing below.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn add_generation(
+        &self,
+        rows: &mut Staged<'_>,
+        epoch: u64,
+        number: u32,
+        key: &[u8; 32],
+    ) -> Result<(), StepError> {
+        if (epoch, number) < memory::spaces::floor(rows)? {
+            return Ok(());
+        }
         // The place among the keys of one number does not matter; it only keeps them apart.
         let place = sprag_crypto::sha256(&[b"place", key]);
         let place = place.first_chunk::<8>().copied().unwrap_or_default();
@@ -186,6 +199,7 @@ impl Device {
             tables::generation(epoch, number, &place),
             Zeroizing::new(key.to_vec()),
         );
+        Ok(())
     }
 
     /// How many shares wait for the proof.
@@ -309,7 +323,7 @@ impl Device {
         }
         for (epoch, number, key) in &share.generations {
             if let Ok(key) = key.as_slice().try_into() {
-                self.add_generation(rows, *epoch, *number, key);
+                self.add_generation(rows, *epoch, *number, key)?;
             }
         }
         Ok(true)

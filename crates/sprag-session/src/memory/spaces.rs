@@ -261,6 +261,11 @@ impl MemoryState {
     }
 }
 
+/// The lowest generation that is kept: what was given up does not come back with a share that was late.
+pub(crate) fn floor(rows: &dyn Rows) -> Result<(u64, u32), StoreError> {
+    Ok(MemoryState::load(rows)?.unwrap_or_default().floor)
+}
+
 /// A device was left out of our list of this epoch: nothing is uploaded until a generation of it, or a later one, is known.
 pub(crate) fn note_removal(rows: &mut Staged<'_>, epoch: u64) -> Result<(), StoreError> {
     let bytes = Zeroizing::new(epoch.to_be_bytes().to_vec());
