@@ -986,3 +986,36 @@ fn generation_that_was_given_up_does_not_come_back_with_a_share_that_was_late() 
     let held = desk.device.generations(&desk.rows).unwrap();
     assert!(!keys_found(&archive, &held).contains(&key));
 }
+
+#[test]
+fn nothing_of_many_spaces_is_uploaded_after_a_removal() {
+    let mut archive = Archive::new(2, 32);
+    let spaces: Vec<Space> = (0..40)
+        .map(|n| Space::new("app", &format!("{n}"), None, SpaceKind::Memory).unwrap())
+        .collect();
+    for space in &spaces {
+        archive.write_in(0, space, "a", "text");
+    }
+    archive.settle();
+    for space in &spaces {
+        archive.write_in(0, space, "b", "under way when the list comes");
+    }
+    // The segments are there, and the heads are to follow.
+    for _ in 0..3 {
+        for task in archive.tasks(0) {
+            if matches!(task, Task::PutBlob { .. }) {
+                archive.perform(0, &task);
+            }
+        }
+    }
+    let is_head = |task: &Task| matches!(task, Task::PutObject { .. });
+    assert_eq!(
+        archive.tasks(0).iter().filter(|task| is_head(task)).count(),
+        40
+    );
+    archive.change_list(&[0]);
+    assert_eq!(
+        archive.tasks(0).iter().filter(|task| is_head(task)).count(),
+        0
+    );
+}

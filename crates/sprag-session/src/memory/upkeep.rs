@@ -11,7 +11,7 @@ use super::blobs;
 use super::head::Head;
 use super::push::{Keys, stored_head};
 use super::records::load_entry;
-use super::spaces::{MemoryState, ROOT, SHARED, SpaceRow, mark_busy};
+use super::spaces::{MemoryState, ROOT, SHARED, SpaceRow, mark_busy, removal_epoch};
 use crate::error::StepError;
 use crate::event::{self, Event};
 use crate::own::{Device, Env};
@@ -60,7 +60,15 @@ impl Device {
         let Some(mut state) = MemoryState::load(rows)? else {
             return Ok(blobs::offer(rows)?);
         };
-        if let Some(newest) = self.writing_generation(rows)?
+        let newest = self.writing_generation(rows)?;
+        let newest_epoch = newest.as_ref().map_or(0, |newest| newest.epoch);
+        // Until there is a generation of the list, nothing of any space goes out.
+        let at_once = if newest_epoch < removal_epoch(rows)? {
+            usize::MAX
+        } else {
+            AT_ONCE
+        };
+        if let Some(newest) = newest
             && state.wrapped != (newest.epoch, newest.number)
         {
             state.wrapped = (newest.epoch, newest.number);
@@ -78,7 +86,7 @@ impl Device {
         let mut busy = Vec::new();
         rows.scan(&tables::all(tables::BUSY_SPACES), &mut |suffix, _| {
             busy.extend(suffix.try_into().map(u32::from_be_bytes));
-            if busy.len() >= AT_ONCE {
+            if busy.len() >= at_once {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
