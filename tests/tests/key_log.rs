@@ -1019,3 +1019,58 @@ fn nothing_of_many_spaces_is_uploaded_after_a_removal() {
         0
     );
 }
+
+/// A head on top of the one at the server, as device 1 signs it after this was done to it.
+fn forge(archive: &mut Archive, change: impl FnOnce(&mut Head)) {
+    let (tag, value) = archive.shelves.objects[&head_name()].clone();
+    let desk = &archive.desks[1];
+    let generation = desk.device.writing_generation(&desk.rows).unwrap().unwrap();
+    let names = NamesKey::new(&[1; 32]).head(&space());
+    let held = [generation.clone()];
+    let opened = Head::open(&held, &space(), &names, &archive.list, None, &value).unwrap();
+    let before = Some((&opened.0, &opened.1));
+    let segments = opened.0.segments.clone();
+    let mut head = Head::after(before, 70_001, 1, (1, 1), segments).unwrap();
+    change(&mut head);
+    let identity = archive.account.identities[1].clone();
+    let rng = &mut archive.desks[1].rng;
+    let sealed = head.seal(&identity, &generation, &space(), &names, rng);
+    let shown = ([&tag[..], &[1]].concat(), sealed);
+    archive.shelves.objects.insert(head_name(), shown);
+}
+
+#[test]
+fn head_that_leaves_no_room_for_another_stops_its_space_alone() {
+    let full = |head: &mut Head| {
+        let one = head.writers[&70_001];
+        for device in 1..=256 - u32::try_from(head.writers.len()).unwrap() {
+            head.writers.insert(device, one);
+        }
+    };
+    let used_up = |head: &mut Head| {
+        head.writers.get_mut(&70_000).unwrap().counter = u64::MAX;
+    };
+    for (counters, seed) in [(false, 33), (true, 34)] {
+        let mut archive = Archive::new(3, seed);
+        archive.write(0, "a", "text");
+        archive.settle();
+        if counters {
+            forge(&mut archive, used_up);
+        } else {
+            forge(&mut archive, full);
+        }
+        let at = if counters { 0 } else { 2 };
+        archive.refresh(at);
+        archive.work(at);
+        archive.write(at, "b", "text");
+        let other = Space::new("app", "bob", None, SpaceKind::Memory).unwrap();
+        archive.write_in(at, &other, "c", "text");
+        let heads = archive.shelves.heads.len();
+        let did = archive.work(at);
+        assert!(did < 20, "{did}");
+        // The root and the other space.
+        assert_eq!(archive.shelves.heads.len(), heads + 2);
+        assert!(refusals(&archive, at).contains(&LogError::TooLarge));
+        assert_eq!(archive.read(at, "b").as_deref(), Some("text"));
+    }
+}

@@ -185,6 +185,14 @@ impl Device {
         } else {
             addition(rows, row, &keys, segments, &written)?
         };
+        if plan.keep.len() + plan.new.len() > MAX_SEGMENTS {
+            return Err(LogError::TooLarge.into());
+        }
+        let used = used_counter(rows, row.number)?;
+        let mut head = self.next_head(rows, row, &keys, before, state.holds)?;
+        // One that was given up may have been taken all the same: its counter stands for it, whoever built on it.
+        head.count_above(used)?;
+        // From here on there are changes, and no more reasons against them.
         let mut segments = plan.keep;
         let mut waits_for = 0;
         for entries in plan.new {
@@ -196,28 +204,9 @@ impl Device {
             segments.push(SegmentRef::new(name, records, sealed.len() as u64));
             waits_for += 1;
         }
-        let mut joined = before;
-        if row.branch > 0
-            && let Some((head, _)) = &mut joined
-        {
-            let place = BRANCH | u64::from(row.number);
-            let other = get_head(rows, tables::HEADS, place, row.branch)?;
-            head.join(&keys.open_known(row, &other)?.0);
-        }
-        let before = joined.as_ref().map(|(head, seen)| (head, seen));
-        let holds = state.holds;
-        let mut head = Head::after(before, device, keys.list.epoch(), holds, segments)?;
-        if row.restart {
-            head.restarts = head.restarts.checked_add(1).ok_or(LogError::TooLarge)?;
-        }
-        // One that was given up may have been taken all the same: its counter stands for it, whoever built on it.
-        let used = used_counter(rows, row.number)?;
-        head.count_above(used)?;
+        head.segments = segments;
         save_used_counter(rows, row.number, head.own_counter());
         let sealed = head.seal(&self.identity, &generation, &row.space, &keys.name, env.rng);
-        if sealed.len() > super::MAX_HEAD {
-            return Err(LogError::TooLarge.into());
-        }
         for record in written {
             if let Some(mut written) = Unpublished::load(rows, row.number, &record)? {
                 written.in_flight = true;
@@ -232,6 +221,31 @@ impl Device {
         });
         self.launch(rows, row, 0)?;
         Ok(true)
+    }
+
+    /// The head that comes after the one that is known, and after a branch of it, with no segments yet.
+    fn next_head(
+        &self,
+        rows: &dyn Rows,
+        row: &SpaceRow,
+        keys: &Keys,
+        mut before: Option<(Head, Seen)>,
+        holds: (u64, u32),
+    ) -> Result<Head, StepError> {
+        if row.branch > 0
+            && let Some((head, _)) = &mut before
+        {
+            let place = BRANCH | u64::from(row.number);
+            let other = get_head(rows, tables::HEADS, place, row.branch)?;
+            head.join(&keys.open_known(row, &other)?.0);
+        }
+        let before = before.as_ref().map(|(head, seen)| (head, seen));
+        let device = self.address.device().get();
+        let mut head = Head::after(before, device, keys.list.epoch(), holds, Vec::new())?;
+        if row.restart {
+            head.restarts = head.restarts.checked_add(1).ok_or(LogError::TooLarge)?;
+        }
+        Ok(head)
     }
 
     /// Offers the head that is under way, if the server has all that it names.

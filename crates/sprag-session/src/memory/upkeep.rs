@@ -105,7 +105,16 @@ impl Device {
                 rows.delete(tables::busy_space(number));
                 continue;
             }
-            if self.push(rows, env, &mut row)? {
+            let ended = match self.push(rows, env, &mut row) {
+                Err(StepError::Log(error)) => {
+                    // A device of ours left no room for a next head. That stops this space, and nothing else.
+                    let space = row.space.clone();
+                    event::record(rows, &Event::MemoryRefused { space, error })?;
+                    true
+                }
+                ended => ended?,
+            };
+            if ended {
                 rows.delete(tables::busy_space(number));
             }
         }
