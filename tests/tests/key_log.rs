@@ -12,7 +12,7 @@ use sprag_session::memory::{
     ERASE_MS, Entry, Head, LogError, NamesKey, RecordState, Segment, SegmentRef, Space, SpaceKind,
     Standing,
 };
-use sprag_session::{Event, Generation, StepError, Task, UpkeepSettings};
+use sprag_session::{Event, Failure, Generation, StepError, Task, UpkeepSettings};
 use sprag_tests::archive::{Archive, id, space};
 
 fn refusals(archive: &Archive, at: usize) -> Vec<LogError> {
@@ -1073,4 +1073,55 @@ fn head_that_leaves_no_room_for_another_stops_its_space_alone() {
         assert!(refusals(&archive, at).contains(&LogError::TooLarge));
         assert_eq!(archive.read(at, "b").as_deref(), Some("text"));
     }
+}
+
+#[test]
+fn what_the_application_drops_goes_although_the_server_went_back() {
+    let mut archive = Archive::new(1, 36);
+    archive.write(0, "a", "text");
+    archive.work(0);
+    let old = archive.shelves.objects.clone();
+    archive.write(0, "a", "newer");
+    let name = archive.desks[0]
+        .step(|device, rows, _| device.blob_hand_over(rows, b"attachment"))
+        .unwrap();
+    archive.work(0);
+    assert!(archive.shelves.blobs.contains_key(&name));
+    archive.desks[0]
+        .step(|device, rows, _| device.blob_drop(rows, &name))
+        .unwrap();
+    archive.shelves.objects = old;
+    archive.refresh(0);
+    for task in archive.tasks(0) {
+        if matches!(task, Task::GetObject { .. }) {
+            archive.perform(0, &task);
+        }
+    }
+    archive.work(0);
+    assert_eq!(refusals(&archive, 0), [LogError::Stale]);
+    assert!(!archive.shelves.blobs.contains_key(&name));
+}
+
+#[test]
+fn server_without_room_is_still_asked_to_drop_what_is_there() {
+    let mut archive = Archive::new(1, 37);
+    let name = archive.desks[0]
+        .step(|device, rows, _| device.blob_hand_over(rows, b"attachment"))
+        .unwrap();
+    archive.work(0);
+    for n in 0..70 {
+        archive.write(0, &format!("{n}"), "text");
+    }
+    for task in archive.tasks(0) {
+        if let Task::PutBlob { id, .. } = task {
+            archive.desks[0]
+                .step(|device, rows, env| device.failed(rows, env, id, &Failure::Full(3_600_000)))
+                .unwrap();
+        }
+    }
+    archive.desks[0]
+        .step(|device, rows, _| device.blob_drop(rows, &name))
+        .unwrap();
+    let is_drop = |task: &Task| matches!(task, Task::DropBlob { .. });
+    assert!(archive.tasks(0).iter().any(is_drop));
 }

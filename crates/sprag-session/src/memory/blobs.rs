@@ -14,7 +14,7 @@ use crate::task::{Kind, StoredTask, TaskId};
 
 /// The largest blob, in bytes; what is longer is split.
 pub const MAX_BLOB: usize = 64 << 20;
-/// Tasks about blobs that are offered at once; the others follow when these are done.
+/// Tasks about blobs of one sort (get, put, drop) that are offered at once; the others follow when these are done.
 const AT_ONCE: usize = 64;
 
 const VERSION: u8 = 1;
@@ -41,19 +41,6 @@ impl Work {
             Self::MissingSegment => 0x10,
             Self::Missing => 0x12,
         }
-    }
-
-    fn from_number(number: u8) -> Option<Self> {
-        [
-            Self::GetSegment,
-            Self::Put,
-            Self::Get,
-            Self::Drop,
-            Self::MissingSegment,
-            Self::Missing,
-        ]
-        .into_iter()
-        .find(|work| work.number() == number)
     }
 }
 
@@ -267,6 +254,11 @@ fn finish(rows: &mut Staged<'_>, work: Work, name: &[u8; 32]) -> Result<Option<U
 /// There may be something to be done with blobs for which no task is offered yet.
 pub(super) const WORK_WAITS: u8 = 2;
 
+/// Tasks that were offered may be gone: what is to be done is looked through once more.
+pub(crate) fn offer_again(rows: &mut Staged<'_>) {
+    rows.put(tables::memory_state(WORK_WAITS, &[]), vec![1]);
+}
+
 /// Offers tasks for what is to be done, as many as may be under way.
 pub(crate) fn offer(rows: &mut Staged<'_>) -> Result<(), StoreError> {
     let waits = tables::memory_state(WORK_WAITS, &[]);
@@ -275,23 +267,22 @@ pub(crate) fn offer(rows: &mut Staged<'_>) -> Result<(), StoreError> {
     }
     let mut first = Vec::new();
     let mut more = false;
-    rows.scan(&tables::all(tables::BLOB_WORK), &mut |suffix, value| {
-        let Some((kind, name)) = suffix.split_first() else {
-            return ControlFlow::Continue(());
-        };
-        let work = Work::from_number(*kind);
-        match (work, name.try_into()) {
-            (Some(Work::MissingSegment | Work::Missing) | None, _) | (_, Err(_)) => {
+    // Each sort for itself: what a server has no room for does not keep it from dropping something.
+    for work in [Work::GetSegment, Work::Put, Work::Get, Work::Drop] {
+        let mut count = 0;
+        let prefix = tables::blob_work(work.number(), &[]);
+        rows.scan(&prefix, &mut |suffix, value| {
+            if let Ok(name) = suffix.try_into() {
+                first.push((work, name, value.to_vec()));
+                count += 1;
+            }
+            if count >= AT_ONCE {
+                more = true;
                 return ControlFlow::Break(());
             }
-            (Some(work), Ok(name)) => first.push((work, name, value.to_vec())),
-        }
-        if first.len() >= AT_ONCE {
-            more = true;
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })?;
+            ControlFlow::Continue(())
+        })?;
+    }
     for (work, name, value) in first {
         let mut job = Job::read(&value)?;
         if let Some(id) = job.task
@@ -320,14 +311,21 @@ pub(crate) fn offer(rows: &mut Staged<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Nothing is dropped that was to be: a server that went back may need it again.
+/// Nothing of a log is dropped that was to be: a server that went back may need it again. What the application gave up it
+/// gave up.
 pub(crate) fn drop_nothing(rows: &mut Staged<'_>) -> Result<(), StoreError> {
     let mut names: Vec<[u8; 32]> = Vec::new();
     let prefix = tables::blob_work(Work::Drop.number(), &[]);
-    rows.scan(&prefix, &mut |suffix, _| {
-        names.extend(<[u8; 32]>::try_from(suffix));
+    let mut failed = Ok(());
+    rows.scan(&prefix, &mut |suffix, value| {
+        match Job::read(value) {
+            Ok(job) if job.used == Use::Loose => {}
+            Ok(_) => names.extend(<[u8; 32]>::try_from(suffix)),
+            Err(error) => failed = Err(error),
+        }
         ControlFlow::Continue(())
     })?;
+    failed?;
     for name in names {
         unwant(rows, Work::Drop, &name)?;
     }

@@ -343,7 +343,7 @@ impl Device {
         })?;
         for name in names {
             rows.delete(tables::drop_later(space, &name));
-            blobs::want(rows, Work::Drop, &name, Use::Loose)?;
+            blobs::want(rows, Work::Drop, &name, Use::Record(space, [0; 16]))?;
         }
         Ok(())
     }
