@@ -17,7 +17,7 @@ use rand_core::SeedableRng;
 use sprag::store::{
     Anchor, AnchorError, AnchorRecord, Changes, FileAnchor, RowName, Rows, Standing, Store,
 };
-use sprag::{Action, AfterRollback, Client, Event, Key, Question};
+use sprag::{Action, AfterRollback, Client, Event, Key, Question, Task};
 use sprag_tests::scene::{KEY, Scene, begun, copy, is_rolled_back};
 
 /// Alice's profile has a copy "clone" of its present state, and is set back to that state itself after more was said.
@@ -388,4 +388,30 @@ fn the_old_number_stays_listed_if_the_user_wants_both() {
     scene.settle(&new);
     assert_eq!(Scene::heard(&new), ["to both"]);
     scene.check_nonces();
+}
+
+#[test]
+fn attachment_that_was_on_its_way_goes_to_the_server_from_the_new_device_too() {
+    let (mut scene, alice) = begun();
+    let picture = alice.attach(&b"picture"[..], "image/png", "cat.png");
+    let picture = picture.unwrap();
+    let is_put = |task: &Task| matches!(task, Task::PutBlob { .. });
+    assert!(alice.tasks().unwrap().iter().any(is_put));
+    alice.close().unwrap();
+    scene.copy("alice", "clone");
+    // It is set back from a state in which the server did not have it.
+    let alice = scene.guarded("alice", 3).unwrap();
+    scene.send(&alice, "bob", "two");
+    alice.close().unwrap();
+    scene.copy("clone", "alice");
+    let beside = AfterRollback::NewDeviceBesideOld;
+    let new = scene.decided("alice", 5, beside).unwrap();
+    assert_eq!(new.attachment_parts(&picture).unwrap().leaving, 1);
+    scene.settle(&new);
+    assert_eq!(new.attachment_parts(&picture).unwrap().leaving, 0);
+    let mut bytes = Vec::new();
+    new.open_attachment(&picture, &mut bytes).unwrap();
+    scene.settle(&new);
+    new.open_attachment(&picture, &mut bytes).unwrap();
+    assert_eq!(bytes, b"picture");
 }

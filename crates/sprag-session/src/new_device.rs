@@ -11,6 +11,7 @@ use crate::backup::BackupError;
 use crate::error::StepError;
 use crate::event::{self, Event};
 use crate::health::Tally;
+use crate::memory::blobs;
 use crate::outgoing::{MessageId, Outgoing};
 use crate::own::{Counters, Device, Env};
 use crate::restore::{Replace, Restoring};
@@ -109,6 +110,8 @@ impl Device {
         }
         let mut device = Self::restore(&mut fresh, env, &record, &replace)?;
         device.tally = Tally::load(&fresh)?;
+        // Tasks are left behind, what they were to do with blobs is not.
+        blobs::offer_again(&mut fresh);
         Ok((device, fresh.into_changes()))
     }
 }
