@@ -14,6 +14,7 @@ use sprag_session::memory::{
 };
 use sprag_session::{Event, Failure, Generation, StepError, Task, UpkeepSettings};
 use sprag_tests::archive::{Archive, id, space};
+use sprag_wire::relay::Object;
 
 fn refusals(archive: &Archive, at: usize) -> Vec<LogError> {
     let events = archive.events(at).into_iter();
@@ -1076,6 +1077,38 @@ fn head_that_leaves_no_room_for_another_stops_its_space_alone() {
 }
 
 #[test]
+fn server_that_always_says_conflict_does_not_keep_a_device_busy() {
+    let mut archive = Archive::new(1, 35);
+    archive.write(0, "a", "text");
+    archive.work(0);
+    archive.write(0, "b", "text");
+    let mut puts = 0;
+    for tag in 0..50_u8 {
+        for task in archive.tasks(0) {
+            let Task::PutObject { id, object, .. } = &task else {
+                archive.perform(0, &task);
+                continue;
+            };
+            puts += 1;
+            let put = Object::decode(object).unwrap();
+            let value = archive.shelves.objects[&put.name].1.clone();
+            let shown = Object::new(put.name, vec![tag], value).encode();
+            archive.desks[0]
+                .step(|device, rows, env| device.failed(rows, env, *id, &Failure::Conflict(shown)))
+                .unwrap();
+        }
+    }
+    assert!(puts <= 3, "{puts}");
+    for _ in 0..4 {
+        archive.wait(60_000);
+        archive.work(0);
+    }
+    let desk = &archive.desks[0];
+    let health = desk.device.memory_health(&desk.rows).unwrap();
+    assert_eq!(health.unpublished, 0);
+}
+
+#[test]
 fn what_the_application_drops_goes_although_the_server_went_back() {
     let mut archive = Archive::new(1, 36);
     archive.write(0, "a", "text");
@@ -1124,4 +1157,35 @@ fn server_without_room_is_still_asked_to_drop_what_is_there() {
         .unwrap();
     let is_drop = |task: &Task| matches!(task, Task::DropBlob { .. });
     assert!(archive.tasks(0).iter().any(is_drop));
+}
+
+#[test]
+fn server_that_answers_not_yet_and_then_has_nothing_is_given_the_head_again() {
+    let mut archive = Archive::new(1, 38);
+    archive.write(0, "a", "text");
+    archive.work(0);
+    archive.shelves.objects.clear();
+    archive.refresh(0);
+    // It is asked, and put again; but what is there by then nobody here can judge.
+    let unknown = [&9_u64.to_be_bytes()[..], &[0; 400]].concat();
+    for round in 0..2 {
+        for task in archive.tasks(0) {
+            match &task {
+                Task::PutObject { id, object, .. } => {
+                    let name = Object::decode(object).unwrap().name;
+                    let shown = Object::new(name, vec![7], unknown.clone()).encode();
+                    archive.desks[0]
+                        .step(|device, rows, env| {
+                            device.failed(rows, env, *id, &Failure::Conflict(shown))
+                        })
+                        .unwrap();
+                }
+                _ if round == 0 => archive.perform(0, &task),
+                _ => {}
+            }
+        }
+    }
+    archive.refresh(0);
+    archive.work(0);
+    assert_eq!(archive.shelves.objects.len(), 2);
 }

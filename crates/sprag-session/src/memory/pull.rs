@@ -119,15 +119,17 @@ impl Device {
             return Ok(());
         }
         let reply = self.read_object(rows, &row, reply)?;
+        let is_same = reply.tag == row.tag;
+        if reply.value.is_empty() && !reply.tag.is_empty() && !is_same {
+            return Err(ProtocolError::Malformed.into());
+        }
         row.asked = None;
         row.known = true;
         row.save(rows);
-        if reply.value.is_empty() && reply.tag == row.tag {
+        // Without a tag there is no head: that is the same only as long as we know of none, either.
+        if reply.value.is_empty() && is_same && (row.head == 0 || !reply.tag.is_empty()) {
             mark_busy(rows, space);
             return Ok(());
-        }
-        if reply.value.is_empty() && !reply.tag.is_empty() {
-            return Err(ProtocolError::Malformed.into());
         }
         self.head_came(rows, env, &mut row, reply)
     }
@@ -204,7 +206,14 @@ impl Device {
                 end_task(rows, flight.task.take())?;
             }
             mark_busy(rows, row.number);
-            return self.launch(rows, row, 0);
+            // Once is an answer that was late; a server that goes on like that does not keep us busy.
+            let not_before = if row.flight.is_some() && row.waited > 0 {
+                env.now.saturating_add(patience(row.waited - 1))
+            } else {
+                0
+            };
+            row.waited = row.waited.saturating_add(1);
+            return self.launch(rows, row, not_before);
         }
         self.take_incoming(rows, env, row, &keys, reply, &head)
     }
@@ -257,9 +266,8 @@ impl Device {
             row.save(rows);
             return Ok(());
         }
-        let after = AGAIN_MS.saturating_mul(1 << row.waited.min(6));
+        let after = patience(row.waited);
         row.waited = row.waited.saturating_add(1);
-        let after = after.min(LATEST_AGAIN_MS);
         self.ask_for_head(rows, row, env.now.saturating_add(after))
     }
 
@@ -328,6 +336,12 @@ impl Device {
         let state = MemoryState::load(rows)?;
         Ok(state.map(|state| state.refreshed).filter(|at| *at > 0))
     }
+}
+
+/// How long is waited after so many attempts, in milliseconds.
+fn patience(attempts: u32) -> u64 {
+    let after = AGAIN_MS.saturating_mul(1 << attempts.min(6));
+    after.min(LATEST_AGAIN_MS)
 }
 
 fn put_off(rows: &mut Staged<'_>, env: &Env<'_>, id: TaskId) -> Result<(), StepError> {

@@ -317,6 +317,7 @@ impl Device {
         row.generation = seen.generation;
         row.tag = tag;
         row.known = true;
+        row.waited = 0;
         // The known one may have been put again to a server that had lost it: that says nothing new.
         let is_new = before.is_none_or(|(_, before)| before.hash != seen.hash);
         if is_new && row.branch > 0 {
