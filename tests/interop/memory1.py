@@ -66,10 +66,14 @@ def seal(generation, space, label, name, plaintext, salt):
     return prefix + salt + s.gcm_seal(material[:32], material[32:], s.pad(plaintext, True), prefix + name)
 
 
+def is_held(held, sealed):
+    return [g for g in held if u64(g["epoch"]) + u32(g["number"]) + generation_id(g["key"]) == sealed[:20]]
+
+
 def opened(held, space, label, name, sealed):
     need(len(sealed) >= 20)
     prefix, salt, rest = sealed[:20], sealed[20:36], sealed[36:]
-    fits = [g for g in held if u64(g["epoch"]) + u32(g["number"]) + generation_id(g["key"]) == prefix]
+    fits = is_held(held, sealed)
     need(fits, "NotYet")
     need(len(salt) == 16 and len(rest) >= 16)
     material = s.hkdf(salt, space_key(fits[0], space), label, 44)
@@ -206,6 +210,8 @@ def seen_of(head, sealed):
 def judge_head(held, space, name, device_list, seen, sealed):
     """What a device that has seen `seen` (or None) makes of a head, with the newest list that it knows."""
     need(len(sealed) <= 65536)
+    if seen and len(sealed) >= 20 and seen_of({"writers": []}, sealed)["generation"] < seen["generation"]:
+        need(is_held(held, sealed), "Stale")
     plaintext = opened(held, space, b"Sprag/1 head", name, sealed)
     need(len(plaintext) >= 64)
     body, signature = plaintext[:-64], plaintext[-64:]

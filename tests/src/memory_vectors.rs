@@ -646,6 +646,24 @@ impl World {
             "Stale",
         );
         judge("as full as one may be", 10, 1, None, "ok");
+        let earlier = self.heads.get(9).cloned().unwrap_or_default();
+        for (name, seen, outcome) in [
+            (
+                "under an earlier generation that was given up",
+                json!(8),
+                "Stale",
+            ),
+            (
+                "under one that is not held, never seen anything",
+                Value::Null,
+                "NotYet",
+            ),
+        ] {
+            cases.push(json!({
+                "name": name, "of": 9, "space": 0, "head": earlier.get("head"), "held": [1, 2],
+                "list": 1, "seen": seen, "outcome": outcome,
+            }));
+        }
         let whole = self.heads.get(2).cloned().unwrap_or_default();
         let (sealed, name) = (
             bytes_in(&whole, "sealed")?,

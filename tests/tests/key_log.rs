@@ -1189,3 +1189,30 @@ fn server_that_answers_not_yet_and_then_has_nothing_is_given_the_head_again() {
     archive.work(0);
     assert_eq!(archive.shelves.objects.len(), 2);
 }
+
+#[test]
+fn server_that_went_back_behind_a_generation_that_was_given_up_is_given_the_newest() {
+    let mut archive = Archive::new(2, 39);
+    archive.write(0, "a", "text");
+    archive.settle();
+    let old = archive.shelves.clone();
+    archive.desks[0]
+        .step(|device, rows, env| device.memory_renew_keys(rows, env))
+        .unwrap();
+    archive.share(0, 1);
+    archive.settle();
+    for at in 0..2 {
+        archive.maintain(at);
+        let desk = &archive.desks[at];
+        assert_eq!(desk.device.generations(&desk.rows).unwrap().len(), 1);
+    }
+    archive.settle();
+    let newest = archive.shelves.objects[&head_name()].1.clone();
+    let mut back = old;
+    back.set_tags_above(&archive.shelves);
+    archive.shelves = back;
+    archive.settle();
+    assert_eq!(archive.shelves.objects[&head_name()].1, newest);
+    assert!(refusals(&archive, 0).contains(&LogError::Stale));
+    assert_eq!(archive.read(1, "a").as_deref(), Some("text"));
+}

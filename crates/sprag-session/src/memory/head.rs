@@ -109,6 +109,11 @@ impl Seen {
         })
     }
 
+    /// Whether sealed bytes say that they are under an earlier generation.
+    fn is_above(&self, sealed: &[u8]) -> bool {
+        generation_of(sealed).is_ok_and(|(epoch, number, _)| (epoch, number) < self.generation)
+    }
+
     /// Whether a head comes after this one, or is it.
     ///
     /// # Errors
@@ -233,7 +238,8 @@ impl Head {
     /// believed although its author is not listed any more; the next one must be signed by somebody who is.
     ///
     /// # Errors
-    /// In this order: [`LogError::Damaged`], [`LogError::NotYet`] (of a generation, or a list, that is not known here),
+    /// In this order: [`LogError::Damaged`], [`LogError::NotYet`] (of a generation, or a list, that is not known here;
+    /// [`LogError::Stale`] if that generation is below the one seen),
     /// [`LogError::UnlistedDevice`], [`LogError::BadSignature`], [`LogError::Stale`], [`LogError::Forked`].
     pub fn open(
         generations: &[Generation],
@@ -246,7 +252,13 @@ impl Head {
         if bytes.len() > MAX_HEAD {
             return Err(LogError::Damaged);
         }
-        let plaintext = sealed::open(generations, space, labels::HEAD, name, bytes)?;
+        let plaintext = match sealed::open(generations, space, labels::HEAD, name, bytes) {
+            // One that was given up is not waited for: it does not come again.
+            Err(LogError::NotYet) if seen.is_some_and(|seen| seen.is_above(bytes)) => {
+                return Err(LogError::Stale);
+            }
+            opened => opened?,
+        };
         let (body, signature) = plaintext
             .split_last_chunk::<SIGNATURE>()
             .ok_or(LogError::Damaged)?;
@@ -474,6 +486,11 @@ mod tests {
         let (head, seen) = open(&list, None, &newer).unwrap();
         let older = ann.write_under(Some((&head, &seen)), 0, 1, &generation(1, 1, 1));
         assert_eq!(open(&list, Some(&seen), &older), Err(LogError::Stale));
+        // Also if it was given up meanwhile; who has seen nothing waits for it.
+        let held = [generation(2, 1, 2)];
+        let open = |seen| Head::open(&held, &space(), &head_name(), &list, seen, &older);
+        assert_eq!(open(Some(&seen)), Err(LogError::Stale));
+        assert_eq!(open(None), Err(LogError::NotYet));
     }
 
     #[test]
