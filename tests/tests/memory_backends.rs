@@ -188,6 +188,26 @@ fn sweep_waits_until_the_logs_of_all_devices_were_heard() {
 }
 
 #[test]
+fn sweep_waits_until_the_server_has_what_this_device_wrote() {
+    let mut world = World::new(25);
+    let devices = world.join_with_devices("ann", 2);
+    let place = Place::default();
+    let one = over(&world, devices[0], place.clone());
+    let two = over(&world, devices[1], place.clone());
+    one.store_memory(&Memory::new("first").id("a")).unwrap();
+    exchange(&mut world, &[one.clone(), two.clone()]);
+    world.wait(2 * LEAST_GRACE);
+    exchange(&mut world, &[one.clone(), two.clone()]);
+    one.update_memory(&Memory::new("second").id("a")).unwrap();
+    // If this device were lost now, the other one would have nothing but the first blob.
+    assert_eq!(one.sweep(LEAST_GRACE).unwrap_err().code(), "log_behind");
+    assert_eq!(two.get_memory("a").unwrap().content, "first");
+    exchange(&mut world, &[one.clone(), two.clone()]);
+    assert_eq!(one.sweep(LEAST_GRACE).unwrap(), 1);
+    assert_eq!(two.get_memory("a").unwrap().content, "second");
+}
+
+#[test]
 fn write_that_lost_can_be_read_until_it_is_forgotten() {
     let mut world = World::new(24);
     let devices = world.join_with_devices("ann", 2);

@@ -9,6 +9,7 @@ use super::blobs::{self};
 use super::head::{Head, Seen};
 use super::push::{Keys, end_task, get_head, stored_head};
 use super::spaces::{MAX_TAG, MemoryState, SpaceRow, mark_busy};
+use super::unpublished::Unpublished;
 use super::{LogError, MAX_HEAD};
 use crate::error::{ProtocolError, StepError};
 use crate::event::{self, Event};
@@ -324,14 +325,16 @@ impl Device {
     }
 
     /// Until when this device knows everything that reached the server: when it asked last for all heads, in milliseconds. `None` while
-    /// an answer is missing.
+    /// an answer is missing, and while the server lacks something that was written here: the others go by what was before that.
     ///
     /// # Errors
     /// What the store answers.
     pub fn memory_known_as_of(&self, rows: &dyn Rows) -> Result<Option<u64>, StepError> {
-        let is_open = |row: &SpaceRow| !row.known || row.asked.is_some() || row.incoming.is_some();
-        if SpaceRow::all(rows)?.iter().any(is_open) {
-            return Ok(None);
+        for row in SpaceRow::all(rows)? {
+            let is_open = !row.known || row.asked.is_some() || row.incoming.is_some();
+            if is_open || !Unpublished::first(rows, row.number)?.is_empty() {
+                return Ok(None);
+            }
         }
         let state = MemoryState::load(rows)?;
         Ok(state.map(|state| state.refreshed).filter(|at| *at > 0))

@@ -324,7 +324,8 @@ impl EncryptedMemoryStore {
     /// device of the account is without a connection.
     ///
     /// # Errors
-    /// `log_behind`: this device does not know that it knows all records: [`refresh`](Self::refresh), carry the tasks out, and again.
+    /// `log_behind`: this device does not know that it knows all records, or the server does not have all of its own:
+    /// [`refresh`](Self::refresh), carry the tasks out, and again.
     /// `bad_input`: a shorter grace. `backend_away`, `backend_refused`; those of the store.
     pub fn sweep(&self, grace: u64) -> Result<u64, Error> {
         self.block(|store| store.clean(grace, true))
