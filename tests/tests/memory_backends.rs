@@ -159,6 +159,29 @@ fn what_a_backend_lacks_for_now_is_found_once_it_is_there() {
 }
 
 #[test]
+fn what_a_backend_lacks_does_not_keep_lists_from_what_it_has() {
+    let mut world = World::new(26);
+    let devices = world.join_with_devices("ann", 2);
+    let (here, there) = (Place::default(), Place::default());
+    let one = over(&world, devices[0], here.clone());
+    let two = over(&world, devices[1], there.clone());
+    for number in 0..200 {
+        let stored = one.store_memory(&Memory::new("x").id(format!("m{number}")));
+        if number % 5 == 0 {
+            let name = stored.unwrap().name;
+            there
+                .put(&name, &here.get(&name).unwrap().unwrap())
+                .unwrap();
+        }
+    }
+    let without = EncryptedMemoryStore::new(world.client(devices[1]), &Owner::new("ann")).unwrap();
+    exchange(&mut world, &[one, without]);
+    let listed = || two.list(&ListQuery::new()).unwrap().items.len();
+    // 64 at a time.
+    assert_eq!([listed(), listed(), listed(), listed()][3], 40);
+}
+
+#[test]
 fn sweep_waits_until_the_logs_of_all_devices_were_heard() {
     let mut world = World::new(23);
     let devices = world.join_with_devices("ann", 2);

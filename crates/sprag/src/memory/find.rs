@@ -174,9 +174,16 @@ impl EncryptedMemoryStore {
         let mut refreshed = Refreshed::default();
         loop {
             let shelf = self.loaded(space)?;
-            let (_, changed) = shared.submit(Write::Durable, |step| {
+            let (_, mut changed) = shared.submit(Write::Durable, |step| {
                 Ok(step.device.memory_changed(step.rows, space, PASS)?)
             })?;
+            // What the backend lacked before comes last, so that it takes nobody's turn.
+            shelf.look(|index| {
+                changed.sort_by_cached_key(|(tag, changed)| {
+                    let entry = changed.as_ref().map(|(_, entry)| entry.revision);
+                    entry.is_some_and(|revision| index.missing.contains(&(*tag, revision)))
+                });
+            });
             let mut progress = 0;
             refreshed.behind = 0;
             let mut changed_left = changed.as_slice();
@@ -247,6 +254,8 @@ impl EncryptedMemoryStore {
                     if error.code() == "backend_away" {
                         // Nobody waits for it once for each record.
                         *fetches = 0;
+                    } else if !opening.at_server {
+                        shelf.look(|index| index.missing.insert(seen));
                     }
                     taken.push(Taken::NotYet);
                     continue;

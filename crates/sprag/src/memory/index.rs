@@ -136,6 +136,8 @@ pub(crate) struct Index {
     vectors: HashMap<usize, VectorIndex>,
     /// What could not be read so far: not tried again.
     pub(crate) unreadable: HashSet<(Tag, u64)>,
+    /// What a backend did not have when it was asked last.
+    pub(crate) missing: HashSet<(Tag, u64)>,
 }
 
 impl Index {
