@@ -11,6 +11,10 @@ use super::InvalidRecord;
 /// Nested deeper than this, other programs would not read it.
 const MAX_DEPTH: usize = 128;
 
+/// The longest name that is told with the strings of its field, in bytes. Of longer ones none is kept in mind: it would be copied for each
+/// array and looked at for each string in them.
+const MAX_NAME: usize = 256;
+
 /// Changes a string, given the name of the field that it stands in.
 pub(super) type Change<'a> = dyn FnMut(&str, &mut String) + 'a;
 
@@ -52,7 +56,7 @@ impl Json {
     }
 
     /// Changes every string in it that is no name of a field, given the name of the field that it stands in; that of the whole value
-    /// is `name`. A string that stays the same keeps its spelling.
+    /// is `name`, and one of more than 256 bytes is none. A string that stays the same keeps its spelling.
     pub(super) fn change_strings(&mut self, name: &str, change: &mut Change<'_>) {
         let mut changed = Zeroizing::new(String::with_capacity(self.0.len()));
         let mut rest = self.0.as_str();
@@ -76,7 +80,9 @@ impl Json {
             match text {
                 Some(text) if after.starts_with(':') => {
                     changed.push_str(string);
-                    name = text;
+                    name = Some(text)
+                        .filter(|name| name.len() <= MAX_NAME)
+                        .unwrap_or_default();
                 }
                 Some(text) => {
                     let before = Zeroizing::new(text);
@@ -203,6 +209,26 @@ mod tests {
         let (mut json, mut named) = (Json::parse(text).unwrap(), Vec::new());
         json.change_strings("x", &mut |name, text| named.push(format!("{name}{text}")));
         assert_eq!(named, ["x1", "a2", "b3", "d4", "b5", "x6"]);
+    }
+
+    #[test]
+    fn long_name_is_not_copied_for_each_array_in_its_field() {
+        let strings = |text: &str| {
+            let (mut json, mut named) = (Json::parse(text).unwrap(), Vec::new());
+            json.change_strings("x", &mut |name, _| named.push(name.len()));
+            assert_eq!(json.as_str(), text);
+            named
+        };
+        let with = |length| format!(r#"{{"{}":["1"],"a":["2"]}}"#, "n".repeat(length));
+        assert_eq!(strings(&with(256)), [256, 1]);
+        assert_eq!(strings(&with(257)), [0, 1]);
+        // Copied for each of them it would be 2 TB.
+        let many = format!(
+            r#"{{"{}":[{}0]}}"#,
+            "n".repeat(2 << 20),
+            "[],".repeat(1 << 20)
+        );
+        assert!(strings(&many).is_empty());
     }
 
     #[test]

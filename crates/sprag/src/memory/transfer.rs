@@ -438,7 +438,7 @@ impl<'de> Visitor<'de> for Document<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
             if seen.contains(&name) {
                 return Err(A::Error::custom("a field stands in the export twice"));
@@ -464,11 +464,11 @@ impl<'de> Visitor<'de> for Document<'_> {
                 })?,
                 _ => drop(map.next_value::<Box<RawValue>>()?),
             }
-            seen.push(name);
+            seen.insert(name);
         }
         if ["memories", "chats"]
             .iter()
-            .all(|name| seen.iter().any(|seen| seen == name))
+            .all(|name| seen.contains(*name))
         {
             Ok(())
         } else {

@@ -270,3 +270,21 @@ fn document_that_cannot_be_written_or_read_is_told() {
     assert_eq!(code(store.export(&mut Full)), "output_failed");
     assert_eq!(code(store.import(Torn, OnConflict::Keep)), "input_failed");
 }
+
+#[test]
+fn document_of_very_many_fields_is_read_in_time() {
+    use std::fmt::Write as _;
+    let (client, _) = client(4);
+    let store = store(&client);
+    let mut text = r#"{"_sprag_export":1,"memories":[{"id":"a"}],"chats":[]"#.to_owned();
+    for number in 0..400_000 {
+        write!(text, ",\"{number}\":0").unwrap();
+    }
+    let twice = format!("{text},\"7\":0}}");
+    text.push('}');
+    assert_eq!(
+        code(import(&store, &twice, OnConflict::Keep)),
+        "export_damaged"
+    );
+    assert_eq!(import(&store, &text, OnConflict::Keep).unwrap().written, 1);
+}
