@@ -1216,3 +1216,36 @@ fn server_that_went_back_behind_a_generation_that_was_given_up_is_given_the_newe
     assert!(refusals(&archive, 0).contains(&LogError::Stale));
     assert_eq!(archive.read(1, "a").as_deref(), Some("text"));
 }
+
+#[test]
+fn server_that_always_begins_anew_is_given_everything_a_few_times_an_hour_and_in_the_end() {
+    for lost in ["blobs", "blobs and heads"] {
+        let mut archive = Archive::new(1, 40);
+        for n in 0..10 {
+            archive.write(0, &format!("{n}"), "text");
+        }
+        archive.work(0);
+        let (mut puts, mut heads) = (0, 0);
+        for epoch in 0..50 {
+            if lost != "blobs" {
+                archive.shelves.objects.clear();
+            }
+            archive.shelves.blobs.clear();
+            archive.tell_epoch(epoch);
+            for _ in 0..4 {
+                for task in archive.tasks(0) {
+                    puts += usize::from(matches!(task, Task::PutBlob { .. }));
+                    heads += usize::from(matches!(task, Task::PutObject { .. }));
+                    archive.perform(0, &task);
+                }
+            }
+        }
+        assert!(puts <= 4 * 12, "{puts}");
+        assert!(heads <= 2 * 10, "{heads}");
+        // It stays as it is from now on.
+        archive.wait(3_600_000);
+        archive.work(0);
+        assert_eq!(archive.shelves.objects.len(), 2);
+        assert_eq!(archive.shelves.blobs.len(), 12);
+    }
+}

@@ -330,6 +330,8 @@ impl Device {
         if is_new {
             Unpublished::settle(rows, row.number, true)?;
             self.drop_outdated(rows, row.number)?;
+        } else {
+            self.refill_rest(rows, env, row, &keys)?;
         }
         mark_busy(rows, row.number);
         self.heads_moved(rows, env)

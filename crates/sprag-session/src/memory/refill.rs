@@ -29,6 +29,18 @@ impl Device {
         row: &mut SpaceRow,
         tag: Vec<u8>,
     ) -> Result<(), StepError> {
+        self.refill_as(rows, env, row, tag, false)
+    }
+
+    /// As [`refill`](Self::refill); a server that began anew is given everything a few times within an hour.
+    fn refill_as(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        row: &mut SpaceRow,
+        tag: Vec<u8>,
+        began_anew: bool,
+    ) -> Result<(), StepError> {
         row.tag = tag;
         row.known = true;
         let keys = Keys::of(self, rows, row)?;
@@ -46,7 +58,7 @@ impl Device {
             0
         };
         blobs::drop_nothing(rows)?;
-        if !lately {
+        if !lately || (began_anew && times < REFILLS) {
             if row.head > 0 {
                 let space = row.space.clone();
                 event::record(rows, &Event::MemoryRefilled { space })?;
@@ -69,6 +81,23 @@ impl Device {
             task: None,
         });
         self.launch(rows, row, not_before)
+    }
+
+    /// The known head was taken once more. After many attempts the server may lack more: that was put off.
+    pub(super) fn refill_rest(
+        &self,
+        rows: &mut Staged<'_>,
+        env: &Env<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+    ) -> Result<(), StepError> {
+        let (began, times) = row.refilled;
+        if times > REFILLS && (began > env.now || env.now - began >= REFILL_MS) {
+            row.refilled = (env.now, 1);
+            row.save(rows);
+            self.put_all_blobs(rows, row, keys)?;
+        }
+        Ok(())
     }
 
     /// Every blob of a space that is held here is put again: a server that has it changes nothing.
@@ -119,9 +148,8 @@ impl Device {
         env: &mut Env<'_>,
     ) -> Result<(), StepError> {
         for mut row in SpaceRow::all(rows)? {
-            row.refilled = (0, 0);
             let (tag, known) = (row.tag.clone(), row.known);
-            self.refill(rows, env, &mut row, tag)?;
+            self.refill_as(rows, env, &mut row, tag, true)?;
             row.known = known;
             row.save(rows);
         }
