@@ -10,10 +10,16 @@ const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 
 /// Makes a folder for its owner alone, unless there is one, and gives its path without links.
 pub(crate) fn make_root(path: &Path) -> io::Result<PathBuf> {
-    if !path.is_dir() {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
+    let made = path.ancestors().take_while(is_missing).count();
+    if made > 0 {
         make_folder(path, true)?;
     }
     let root = fs::canonicalize(path)?;
+    // What is put into it is lost with it otherwise, when the power goes.
+    for parent in root.ancestors().skip(1).take(made) {
+        sync(parent)?;
+    }
     clean(&root)?;
     Ok(root)
 }
