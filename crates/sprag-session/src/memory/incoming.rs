@@ -87,8 +87,14 @@ impl Device {
             return Ok(Ok(()));
         };
         let opened = super::Segment::open(&keys.generations, &row.space, &keys.name, &sealed);
+        let (epoch, number, _) = super::generation_of(&sealed)?;
         let entries = match opened {
-            Ok(entries) if entries.entries().len() == segment.records as usize => entries,
+            Ok(entries)
+                if entries.entries().len() == segment.records as usize
+                    && entries.erases_nothing_above((epoch, number)) =>
+            {
+                entries
+            }
             refused => return Ok(Err(refused.err().unwrap_or(LogError::Damaged))),
         };
         for (id, entry) in entries.entries() {

@@ -206,10 +206,13 @@ impl Device {
         entry: &Entry,
     ) -> Result<(), StepError> {
         let record = self.names_key(rows)?.record(name, id);
-        let base = match Unpublished::load(rows, row.number, &record)? {
-            Some(written) => written.base,
-            None => load_entry(rows, row.number, &record)?.map_or(0, |(_, entry)| entry.revision),
-        };
+        let before = load_entry(rows, row.number, &record)?.map(|(_, entry)| entry.revision);
+        // What other devices wrote is taken also beyond that.
+        if before.is_none() && row.records >= MAX_RECORDS {
+            return Err(LogError::TooLarge.into());
+        }
+        let written = Unpublished::load(rows, row.number, &record)?;
+        let base = written.map_or(before.unwrap_or(0), |written| written.base);
         self.replace_entry(rows, row, &record, id, entry, false)?;
         let written = Unpublished {
             in_flight: false,
@@ -231,10 +234,7 @@ impl Device {
     ) -> Result<(), StepError> {
         match load_entry(rows, row.number, record)? {
             None => {
-                if row.records >= MAX_RECORDS {
-                    return Err(LogError::TooLarge.into());
-                }
-                row.records += 1;
+                row.records = row.records.saturating_add(1);
                 row.save(rows);
             }
             Some(_) if keep_blob => {}

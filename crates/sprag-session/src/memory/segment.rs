@@ -215,6 +215,16 @@ impl Segment {
         &self.0
     }
 
+    /// Whether all erases in it were made under this generation, or below: a device writes under the newest that it knows. An
+    /// erase above would never be done with.
+    pub(super) fn erases_nothing_above(&self, generation: (u64, u32)) -> bool {
+        let mut states = self.0.values().map(|entry| &entry.state);
+        states.all(|state| match state {
+            RecordState::Erased { under } => *under <= generation,
+            _ => true,
+        })
+    }
+
     /// Seals the segment for the space whose head has this name. Draws 16 bytes. The result is a blob: its name is its
     /// SHA-256.
     #[must_use]

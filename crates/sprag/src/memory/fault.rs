@@ -148,3 +148,31 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_log_refuses_has_a_code_and_an_action() {
+        for (refusal, code, action) in [
+            (LogError::TooLarge, "space_full", Action::FixCall),
+            (LogError::NotYet, "key_not_here", Action::Retry),
+            (LogError::Erased, "record_erased", Action::FixCall),
+            (LogError::Missing, "blob_missing", Action::Retry),
+            (LogError::Stale, "blob_stale", Action::Drop),
+            (LogError::Damaged, "blob_damaged", Action::Drop),
+            (LogError::BadInput, "bad_input", Action::FixCall),
+        ] {
+            let error = refused(refusal);
+            assert_eq!(error.code(), code);
+            assert_eq!(error.action(), action, "{code}");
+            assert!(crate::CODES.contains(&code));
+        }
+        let newer = Error::from(Fault::Newer);
+        assert_eq!(
+            (newer.code(), newer.action()),
+            ("record_newer", Action::Update)
+        );
+    }
+}
