@@ -1262,3 +1262,117 @@ fn server_that_always_begins_anew_is_given_everything_a_few_times_an_hour_and_in
         assert_eq!(archive.shelves.blobs.len(), 12);
     }
 }
+
+/// Something that no device here can read lies in place of the head: under this generation, as it claims.
+fn put_junk(archive: &mut Archive, epoch: u64, number: u32) {
+    let prefix = [&epoch.to_be_bytes()[..], &number.to_be_bytes()].concat();
+    let junk = [&prefix[..], &[9; 200]].concat();
+    let (tag, _) = archive.shelves.objects[&head_name()].clone();
+    let object = ([&tag[..], &[2]].concat(), junk);
+    archive.shelves.objects.insert(head_name(), object);
+}
+
+fn remove_device_1(archive: &mut Archive) {
+    archive.change_list(&[0]);
+    archive.desks[0]
+        .step(|device, rows, env| device.new_generation(rows, env).map(|_| ()))
+        .unwrap();
+}
+
+#[test]
+fn what_a_device_left_before_its_removal_and_nobody_can_read_does_not_stop_the_log() {
+    for list_epoch in [None, Some(u64::MAX)] {
+        let mut archive = Archive::new(2, 26);
+        archive.write(0, "a", "text");
+        archive.settle();
+        match list_epoch {
+            None => put_junk(&mut archive, 1, 9),
+            Some(epoch) => {
+                let (tag, value) = archive.shelves.objects[&head_name()].clone();
+                let desk = &archive.desks[1];
+                let generation = desk.device.writing_generation(&desk.rows).unwrap().unwrap();
+                let names = NamesKey::new(&[1; 32]).head(&space());
+                let held = [generation.clone()];
+                let opened = Head::open(&held, &space(), &names, &archive.list, None, &value);
+                let (head, seen) = opened.unwrap();
+                let before = Some((&head, &seen));
+                let segments = head.segments.clone();
+                let head = Head::after(before, 70_001, epoch, (1, 1), segments).unwrap();
+                let identity = archive.account.identities[1].clone();
+                let rng = &mut archive.desks[1].rng;
+                let sealed = head.seal(&identity, &generation, &space(), &names, rng);
+                let object = ([&tag[..], &[1]].concat(), sealed);
+                archive.shelves.objects.insert(head_name(), object);
+            }
+        }
+        archive.write(0, "b", "written on");
+        archive.refresh(0);
+        archive.work(0);
+        let stuck = archive.shelves.objects[&head_name()].clone();
+        archive.wait(3_700_000);
+        archive.work(0);
+        assert_eq!(
+            archive.shelves.objects[&head_name()],
+            stuck,
+            "{list_epoch:?}"
+        );
+        // The key may still come, as long as the device is listed. Once it is not:
+        remove_device_1(&mut archive);
+        archive.refresh(0);
+        archive.work(0);
+        assert_ne!(
+            archive.shelves.objects[&head_name()],
+            stuck,
+            "{list_epoch:?}"
+        );
+        assert_eq!(archive.read(0, "b").as_deref(), Some("written on"));
+        let desk = &archive.desks[0];
+        let health = desk.device.memory_health(&desk.rows).unwrap();
+        assert_eq!(health.unpublished, 0, "{list_epoch:?}");
+    }
+}
+
+#[test]
+fn head_under_a_list_that_there_is_not_is_given_up_after_an_hour_and_not_before() {
+    let mut archive = Archive::new(2, 27);
+    archive.write(0, "a", "text");
+    archive.settle();
+    put_junk(&mut archive, 77, 1);
+    archive.write(0, "b", "written on");
+    archive.refresh(0);
+    archive.work(0);
+    let stuck = archive.shelves.objects[&head_name()].clone();
+    let mut waited = 0;
+    while archive.shelves.objects[&head_name()] == stuck {
+        archive.wait(60_000);
+        archive.work(0);
+        waited += 1;
+        assert!(waited < 300);
+    }
+    assert!(waited > 50, "{waited}");
+    archive.settle();
+    assert_eq!(archive.read(1, "b").as_deref(), Some("written on"));
+}
+
+#[test]
+fn server_that_shows_what_nobody_can_read_again_and_again_does_not_keep_a_device_busy() {
+    let mut archive = Archive::new(2, 28);
+    archive.write(0, "a", "text");
+    archive.settle();
+    put_junk(&mut archive, 1, 9);
+    remove_device_1(&mut archive);
+    let mut puts = 0;
+    for _ in 0..60 {
+        archive.wait(10_000);
+        for task in archive.tasks(0) {
+            let is_head = matches!(&task, Task::PutObject { object, .. } if Object::decode(object).unwrap().name == head_name());
+            puts += usize::from(is_head);
+            archive.perform(0, &task);
+            if is_head {
+                put_junk(&mut archive, 1, 9);
+            }
+        }
+    }
+    assert!(puts < 20, "{puts}");
+    assert_eq!(archive.read(0, "a").as_deref(), Some("text"));
+}

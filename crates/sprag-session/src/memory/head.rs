@@ -199,6 +199,18 @@ impl Head {
         }
     }
 
+    /// The device that a head names as its signer, if it opens. Nothing is verified.
+    pub(crate) fn signer_of(
+        generations: &[Generation],
+        space: &Space,
+        name: &ObjectName,
+        bytes: &[u8],
+    ) -> Option<u32> {
+        let plaintext = sealed::open(generations, space, labels::HEAD, name, bytes).ok()?;
+        let (body, _) = plaintext.split_last_chunk::<SIGNATURE>()?;
+        Self::decode(body).ok().map(|head| head.signer)
+    }
+
     /// The counters of all who ever wrote.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<u32, u64> {

@@ -8,7 +8,7 @@ use sprag_x3dh::DeviceList;
 use super::blobs::{self};
 use super::head::{Head, Seen};
 use super::push::{Keys, end_task, get_head, stored_head};
-use super::spaces::{MAX_TAG, MemoryState, SpaceRow, mark_busy};
+use super::spaces::{MAX_TAG, MemoryState, SpaceRow, mark_busy, removal_epoch};
 use super::unpublished::Unpublished;
 use super::{LogError, MAX_HEAD};
 use crate::error::{ProtocolError, StepError};
@@ -19,6 +19,8 @@ use crate::task::{Kind, StoredTask, TaskId};
 
 /// What cannot be judged yet is asked for again after this long: one minute, then two, four, ..
 pub(super) const AGAIN_MS: u64 = 60_000;
+/// A list that the server has comes before a head was asked for so often, which takes an hour.
+const OFTEN: u32 = 7;
 /// .. and an hour at most.
 const LATEST_AGAIN_MS: u64 = 3_600_000;
 
@@ -169,7 +171,7 @@ impl Device {
         );
         let (head, now) = match judged {
             Ok(judged) => judged,
-            Err(LogError::NotYet) => return self.wait_for_keys_of(rows, env, row),
+            Err(LogError::NotYet) => return self.head_is_unreadable(rows, env, row, &keys, reply),
             Err(LogError::UnlistedDevice) if row.head == 0 => {
                 match self.open_of_replaced(rows, &keys, row, &reply.value)? {
                     Some(judged) => judged,
@@ -249,6 +251,59 @@ impl Device {
             bytes,
         );
         Ok(opened.ok())
+    }
+
+    /// A head that cannot be judged yet is waited for, unless it never will be: then the log goes on without it, as without
+    /// what a server lost.
+    fn head_is_unreadable(
+        &mut self,
+        rows: &mut Staged<'_>,
+        env: &mut Env<'_>,
+        row: &mut SpaceRow,
+        keys: &Keys,
+        reply: Reply,
+    ) -> Result<(), StepError> {
+        let hopeless = self.why_hopeless(rows, row, keys, &reply.value)?;
+        let Some(error) = hopeless.filter(|_| row.head > 0 && row.may_refill(env.now)) else {
+            return self.wait_for_keys_of(rows, env, row);
+        };
+        let space = row.space.clone();
+        event::record(rows, &Event::MemoryRefused { space, error })?;
+        self.give_up_incoming(rows, row, keys, &[])?;
+        self.give_up_flight(rows, row, keys, None)?;
+        row.count_refill(env.now);
+        row.tag = reply.tag;
+        row.known = true;
+        row.restart = true;
+        row.save(rows);
+        mark_busy(rows, row.number);
+        Ok(())
+    }
+
+    /// Why a head that is `NotYet` will never be read: a device that was removed since wrote it, under a key or a list of its
+    /// own making; or it is under a list that the server, asked again and again, does not have.
+    fn why_hopeless(
+        &self,
+        rows: &dyn Rows,
+        row: &SpaceRow,
+        keys: &Keys,
+        bytes: &[u8],
+    ) -> Result<Option<LogError>, StepError> {
+        let signer = Head::signer_of(&keys.generations, &row.space, &keys.name, bytes);
+        if let Some(signer) = signer {
+            let mut listed = keys.list.devices().iter();
+            let was_removed = rows.get(&tables::own_number(signer))?.is_some()
+                && !listed.any(|entry| entry.device().get() == signer);
+            return Ok(was_removed.then_some(LogError::UnlistedDevice));
+        }
+        let (epoch, _, _) = super::generation_of(bytes)?;
+        let removal = removal_epoch(rows)?;
+        let newest = self.writing_generation(rows)?;
+        if epoch < removal && newest.is_some_and(|newest| newest.epoch >= removal) {
+            return Ok(Some(LogError::Stale));
+        }
+        let invented = epoch > keys.list.epoch() && row.waited >= OFTEN;
+        Ok(invented.then_some(LogError::Damaged))
     }
 
     /// A generation, or a list, is not here yet: what is sealed under it is not overwritten. It is asked for again soon, and

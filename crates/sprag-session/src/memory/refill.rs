@@ -19,6 +19,26 @@ const REFILL_MS: u64 = 3_600_000;
 /// Heads that are put again within that time.
 const REFILLS: u32 = 4;
 
+impl SpaceRow {
+    /// Whether the server may be given something of its own accord once more: a few times an hour.
+    pub(super) fn may_refill(&self, now: u64) -> bool {
+        !self.refilled_lately(now) || self.refilled.1 < REFILLS
+    }
+
+    fn refilled_lately(&self, now: u64) -> bool {
+        let (began, times) = self.refilled;
+        times > 0 && began <= now && now - began < REFILL_MS
+    }
+
+    pub(super) fn count_refill(&mut self, now: u64) {
+        self.refilled = if self.refilled_lately(now) {
+            (self.refilled.0, self.refilled.1.saturating_add(1))
+        } else {
+            (now, 1)
+        };
+    }
+}
+
 impl Device {
     /// The server lacks the newest head, or what it names: it is given everything again, at most once an hour, and the head
     /// a few times.
@@ -45,12 +65,8 @@ impl Device {
         row.known = true;
         let keys = Keys::of(self, rows, row)?;
         let (began, times) = row.refilled;
-        let lately = times > 0 && began <= env.now && env.now - began < REFILL_MS;
-        row.refilled = if lately {
-            (began, times.saturating_add(1))
-        } else {
-            (env.now, 1)
-        };
+        let lately = row.refilled_lately(env.now);
+        row.count_refill(env.now);
         // A server that never has it does not keep us busy.
         let not_before = if lately && times >= REFILLS {
             began.saturating_add(REFILL_MS)
@@ -70,6 +86,9 @@ impl Device {
         if row.incoming.is_some() || row.head == 0 || row.restart {
             // A newer one is there, and comes first; or there is none that could be read.
             row.save(rows);
+            if not_before > 0 {
+                return self.ask_for_head(rows, row, not_before);
+            }
             mark_busy(rows, row.number);
             return Ok(());
         }
