@@ -9,8 +9,8 @@
 use std::collections::BTreeSet;
 
 use sprag_session::memory::{
-    ERASE_MS, Entry, Head, LogError, NamesKey, RecordState, Segment, SegmentRef, Space, SpaceKind,
-    Standing,
+    BlobState, ERASE_MS, Entry, Head, LogError, NamesKey, RecordState, Segment, SegmentRef, Space,
+    SpaceKind, Standing,
 };
 use sprag_session::{Event, Failure, Generation, StepError, Task, UpkeepSettings};
 use sprag_tests::archive::{Archive, id, space};
@@ -1375,4 +1375,22 @@ fn server_that_shows_what_nobody_can_read_again_and_again_does_not_keep_a_device
     }
     assert!(puts < 20, "{puts}");
     assert_eq!(archive.read(0, "a").as_deref(), Some("text"));
+}
+
+#[test]
+fn blob_that_is_larger_than_what_was_asked_for_is_not_held() {
+    let mut archive = Archive::new(1, 29);
+    for (size, state) in [(100, BlobState::Here), (101, BlobState::Missing)] {
+        let blob = vec![size; usize::from(size)];
+        let name = sprag_crypto::sha256(&[&blob]);
+        archive.shelves.blobs.insert(name, blob);
+        archive.desks[0]
+            .step(|device, rows, _| device.blob_fetch(rows, &name, 100))
+            .unwrap();
+        archive.work(0);
+        let desk = &archive.desks[0];
+        assert_eq!(desk.device.blob_state(&desk.rows, &name).unwrap(), state);
+        let held = desk.device.memory_blob(&desk.rows, &name).unwrap();
+        assert_eq!(held.is_some(), state == BlobState::Here);
+    }
 }

@@ -55,6 +55,14 @@ pub(crate) enum Use {
     Record(u32, [u8; 16]),
     /// Something of the application's: given up once the server has it.
     Loose,
+    /// Something that the application asked for, of so many bytes at most.
+    Fetched(u32),
+}
+
+impl Use {
+    fn is_of_application(self) -> bool {
+        matches!(self, Self::Loose | Self::Fetched(_))
+    }
 }
 
 impl Use {
@@ -64,6 +72,7 @@ impl Use {
             Self::Merged(space) => writer.u8(3).u32(space),
             Self::Record(space, record) => writer.u8(1).u32(space).fixed(&record),
             Self::Loose => writer.u8(2),
+            Self::Fetched(most) => writer.u8(4).u32(most),
         };
     }
 
@@ -72,6 +81,7 @@ impl Use {
             0 => Self::Segment(reader.u32()?),
             1 => Self::Record(reader.u32()?, reader.array()?),
             2 => Self::Loose,
+            4 => Self::Fetched(reader.u32()?),
             3 => Self::Merged(reader.u32()?),
             _ => return Err(reader.damaged()),
         })
@@ -319,7 +329,7 @@ pub(crate) fn drop_nothing(rows: &mut Staged<'_>) -> Result<(), StoreError> {
     let mut failed = Ok(());
     rows.scan(&prefix, &mut |suffix, value| {
         match Job::read(value) {
-            Ok(job) if job.used == Use::Loose => {}
+            Ok(job) if job.used.is_of_application() => {}
             Ok(_) => names.extend(<[u8; 32]>::try_from(suffix)),
             Err(error) => failed = Err(error),
         }
@@ -377,7 +387,8 @@ impl Device {
         Ok(name)
     }
 
-    /// Asks the server for a blob, unless it is here already. It is held until [`blob_release`](Self::blob_release).
+    /// Asks the server for a blob of at most so many bytes, unless it is here already. It is held until
+    /// [`blob_release`](Self::blob_release). A larger one is not taken, and `Missing`.
     ///
     /// # Errors
     /// What the store answers.
@@ -385,11 +396,12 @@ impl Device {
         &self,
         rows: &mut Staged<'_>,
         name: &[u8; 32],
+        most: u32,
     ) -> Result<BlobState, StepError> {
         let state = self.blob_state(rows, name)?;
         if matches!(state, BlobState::Unknown | BlobState::Missing) {
             rows.delete(tables::blob_work(Work::Missing.number(), name));
-            want(rows, Work::Get, name, Use::Loose)?;
+            want(rows, Work::Get, name, Use::Fetched(most))?;
             return Ok(BlobState::Asked);
         }
         Ok(state)
@@ -435,11 +447,11 @@ impl Device {
     /// What the store answers.
     pub fn blob_release(&self, rows: &mut Staged<'_>, name: &[u8; 32]) -> Result<(), StepError> {
         for work in [Work::Get, Work::Missing] {
-            if Job::load(rows, work, name)?.is_some_and(|job| job.used == Use::Loose) {
+            if Job::load(rows, work, name)?.is_some_and(|job| job.used.is_of_application()) {
                 unwant(rows, work, name)?;
             }
         }
-        if header(rows, name)?.is_some_and(|(_, used)| used == Use::Loose) {
+        if header(rows, name)?.is_some_and(|(_, used)| used.is_of_application()) {
             release(rows, name)?;
         }
         Ok(())
@@ -490,6 +502,10 @@ impl Device {
         let Some(used) = segment.or(finish(rows, Work::Get, name)?) else {
             return Ok(());
         };
+        if matches!(used, Use::Fetched(most) if bytes.len() > most as usize) {
+            Job { task: None, used }.save(rows, Work::Missing, name);
+            return Ok(());
+        }
         hold(rows, name, used, bytes)?;
         match used {
             Use::Segment(space) | Use::Merged(space) => self.segment_came(rows, env, space, name),
@@ -497,7 +513,7 @@ impl Device {
                 rows.put(tables::unindexed(space, &record), Zeroizing::new(vec![1]));
                 Ok(())
             }
-            Use::Loose => Ok(()),
+            Use::Loose | Use::Fetched(_) => Ok(()),
         }
     }
 

@@ -69,10 +69,12 @@ pub(super) fn open(
     attachment: &Attachment,
     to: &mut dyn Output,
 ) -> Result<OpenedAttachment, Error> {
+    // A descriptor that names larger ones does not fill the disk.
+    let most = u32::try_from(PART).unwrap_or(u32::MAX);
     let (_, before) = client.shared.submit(Write::Durable, |step| {
         let before = parts(step.device, step.rows, attachment)?;
         for name in attachment.names() {
-            step.device.blob_fetch(step.rows, name)?;
+            step.device.blob_fetch(step.rows, name, most)?;
         }
         Ok(before)
     })?;
