@@ -111,7 +111,7 @@ fn one_of_two_writes_of_a_revision_counts_and_the_other_is_told_and_kept() {
     for at in 0..2 {
         assert_eq!(archive.read(at, "a").as_deref(), Some("of device 1"));
         let told = archive.events(at).into_iter().any(|event| {
-            matches!(event, Event::MemoryConflict { record, device: 70_000, .. } if record == b"a")
+            matches!(event, Event::MemoryConflict { record, device: 70_000, .. } if record.as_bytes() == b"a")
         });
         assert!(told, "{at}");
         let desk = &archive.desks[at];
@@ -731,7 +731,7 @@ fn any_history_ends_with_one_log(seed: u64) {
             let told = (0..3).any(|at| {
                 archive.events(at).iter().any(|event| {
                     matches!(event, Event::MemoryConflict { record, device, .. }
-                        if *record == one.record.as_bytes() && *device == one.entry.device)
+                        if record.as_bytes() == one.record.as_bytes() && *device == one.entry.device)
                 })
             });
             assert!(told, "seed {seed}: nobody was told of {one:?}");

@@ -735,7 +735,7 @@ fn two_devices_that_write_at_once_lose_nothing_silently() {
         .into_iter()
         .any(|told| {
             matches!(&told.event, Event::MemoryConflict { record, device, .. }
-            if record == b"shared" && *device == number)
+            if record.as_bytes() == b"shared" && *device == number)
         });
     assert!(told, "{lost} is lost, and nobody was told");
     // Nor is it gone: its key and its blob are still there.

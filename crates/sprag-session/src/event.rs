@@ -5,7 +5,7 @@ use sprag_wire::{DeviceAddress, UserId};
 
 use crate::codec::{Reader, Writer};
 use crate::error::{ProtocolError, StepError};
-use crate::memory::{LogError, Space};
+use crate::memory::{LogError, RecordId, Space};
 use crate::outgoing::MessageId;
 use crate::own::{Counters, Device};
 use crate::task::{TaskId, read_address, read_user, write_address};
@@ -211,8 +211,8 @@ pub enum Event {
     MemoryConflict {
         /// The space.
         space: Space,
-        /// Id of the record.
-        record: Vec<u8>,
+        /// The record.
+        record: RecordId,
         /// The device whose write lost.
         device: u32,
     },
@@ -370,7 +370,7 @@ pub(crate) fn record(rows: &mut Staged<'_>, event: &Event) -> Result<(), StoreEr
             device,
         } => {
             write_space(writer.u8(51), space);
-            writer.block(record).u32(*device)
+            writer.block(record.as_bytes()).u32(*device)
         }
         Event::MemoryRefilled { space } => {
             write_space(writer.u8(52), space);
@@ -498,7 +498,10 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Event, StoreError> {
         },
         51 => Event::MemoryConflict {
             space: read_space(&mut reader)?,
-            record: reader.block()?.to_vec(),
+            record: {
+                let id = RecordId::any(reader.block()?);
+                reader.checked(id)?
+            },
             device: reader.u32()?,
         },
         52 => Event::MemoryRefilled {

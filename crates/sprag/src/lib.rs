@@ -92,6 +92,7 @@ pub use sprag_wire::{DeviceAddress, DeviceId, UserId};
 pub use start::Start;
 pub use types::{
     Contact, CopyStatus, Event, Failure, Health, InboxId, LogError, MemoryHealth, Message,
-    MessageId, NumberedEvent, Received, Refusal, SafetyNumber, Status, Task, TaskId,
+    MessageId, NumberedEvent, Received, RecordId, Refusal, SafetyNumber, Space, SpaceKind, Status,
+    Task, TaskId,
 };
 pub use upkeep::{ClockInDoubt, Upkeep, UpkeepSettings};

@@ -6,7 +6,7 @@ use sprag_session::{Delivery, InboxMessage, ProtocolError, Transport};
 
 use crate::error::{Action, protocol_action, protocol_code};
 
-pub use sprag_session::memory::{LogError, MemoryHealth};
+pub use sprag_session::memory::{LogError, MemoryHealth, RecordId, Space, SpaceKind};
 pub use sprag_session::{CopyStatus, Event, Failure, Health, InboxId, MessageId, Task, TaskId};
 
 /// A received message. It is offered again until it is acknowledged.

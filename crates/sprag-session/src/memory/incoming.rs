@@ -276,7 +276,7 @@ impl Device {
             blobs::forget_missing(rows, &segment.blob);
         }
         mark_busy(rows, row.number);
-        self.heads_moved(rows, env)
+        self.heads_moved(rows)
     }
 
     /// A log that was written anew by somebody who lacked a part of it: what is known here and not there is put again.

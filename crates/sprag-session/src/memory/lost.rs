@@ -80,7 +80,7 @@ impl Device {
         }
         let event = Event::MemoryConflict {
             space: row.space.clone(),
-            record: id.as_bytes().to_vec(),
+            record: id.clone(),
             device: lost.device,
         };
         Ok(event::record(rows, &event)?)

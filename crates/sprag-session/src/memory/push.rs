@@ -334,7 +334,7 @@ impl Device {
             self.refill_rest(rows, env, row, &keys)?;
         }
         mark_busy(rows, row.number);
-        self.heads_moved(rows, env)
+        self.heads_moved(rows)
     }
 
     /// The server has a head that says that these blobs are not what counts.

@@ -186,7 +186,7 @@ impl RecordId {
     }
 
     /// One that is read: those of the root are longer.
-    pub(super) fn any(bytes: &[u8]) -> Result<Self, LogError> {
+    pub(crate) fn any(bytes: &[u8]) -> Result<Self, LogError> {
         if bytes.is_empty() || bytes.len() > MAX_LISTED {
             return Err(LogError::BadInput);
         }

@@ -46,6 +46,7 @@ pub struct MemoryHealth {
     pub backup_due: bool,
 }
 
+/// Unlike that of the other upkeep it takes any clock that went back as due: nothing here is deleted for its age.
 fn is_due(since: u64, now: u64, period: u64) -> bool {
     since == 0 || since > now || now - since >= period
 }
@@ -122,11 +123,7 @@ impl Device {
     }
 
     /// A newer head of a space is known here: perhaps nothing needs the older generations any more, and what was erased is.
-    pub(super) fn heads_moved(
-        &mut self,
-        rows: &mut Staged<'_>,
-        _env: &mut Env<'_>,
-    ) -> Result<(), StepError> {
+    pub(super) fn heads_moved(&self, rows: &mut Staged<'_>) -> Result<(), StepError> {
         self.raise_floor(rows)?;
         self.settle_erases(rows)
     }
